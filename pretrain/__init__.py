@@ -1,0 +1,1 @@
+"""Training under torchrun: recipes, the loop, checkpoints; imports mum and shards, never probes."""

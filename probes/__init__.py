@@ -1,0 +1,1 @@
+"""Scores of frozen features; imports mum and shards, never pretrain."""

@@ -1,0 +1,1 @@
+"""Photographs on disk to packed batches; imports no sibling package."""
