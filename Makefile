@@ -19,3 +19,18 @@ test: $(READY)
 lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+# The main job on rendered scenes. Every line is printed as it runs and can be copied; finished steps return at once.
+demo: $(READY)
+	$(BIN)/python -m shards build scenes --scenes 1500 --val-scenes 64 --out demo/shards
+	$(BIN)/python -m shards verify demo/shards
+	$(BIN)/python -m shards preview demo/shards --out demo/preview.png
+	$(BIN)/torchrun --nproc-per-node 2 -m pretrain mum_tiny --data demo/shards --out demo/run
+	$(BIN)/python -m mum export demo/run --out demo/encoder.safetensors --force
+	$(BIN)/python -m probes run matching --data demo/shards --out demo/probes \
+	    --encoder demo/run random:mum_vittiny_patch8 pixels
+	@echo "Done. Open $(CURDIR)/demo/probes/report.html"
+
+bench: $(READY)
+	@for script in benchmarks/*.py; do \
+	    echo "$(BIN)/python $$script"; $(BIN)/python $$script || exit 1; done
