@@ -1,0 +1,173 @@
+"""The decoder: puts mask tokens back in place and alternates attention within an image and within a scene.
+
+Tokens are (I, 1 + L, width): the class token first, then the patches in row-major order; the images of a scene
+are contiguous. Views carry no embedding, so their order means nothing. This file knows no pixels and no losses.
+Source: MuM, arXiv 2511.17309, section 3.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from mum.attention import Backend, SceneLayout, dense_attention, ragged_attention
+from mum.rope import compute_dtype, rope_table, rotate, signed_sin
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """Shape of the decoder."""
+
+    width: int
+    """Channels of a token."""
+    depth: int
+    """Blocks of both kinds together, alternating frame-wise, scene-wide, frame-wise, ..."""
+    heads: int
+    """Attention heads a block; width / heads must be a multiple of 4."""
+    norm_eps: float = 1e-5
+    """Epsilon of every layer norm."""
+    class_tokens_between_views: Literal["identity", "zero"] = "identity"
+    """Rotation of class tokens in scene-wide blocks. "zero" makes their queries and keys zero, as in the released
+    weights: a legacy switch."""
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads or (self.width // self.heads) % 4:
+            raise ValueError(
+                f"a decoder of width {self.width} with {self.heads} heads has heads of "
+                f"{self.width / self.heads:g}: the head width must be a multiple of 4"
+            )
+
+
+class Attention(nn.Module):
+    """Self-attention with rotary positions: within each image, or, given a layout, within each scene."""
+
+    attention_backend: Backend = "auto"
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x: Tensor, sin: Tensor, cos: Tensor, layout: SceneLayout | None) -> Tensor:
+        """Attend over (I, T, width), with sin and cos (T, 1, 1, head_dim)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
+        q, k = rotate(qkv[:, :, :2], sin, cos).unbind(2)
+        v = qkv[:, :, 2]
+        if layout is None:
+            out = dense_attention(q, k, v, plain=self.attention_backend == "plain")
+        else:
+            out = ragged_attention(q, k, v, layout, self.attention_backend)
+        return self.proj(out.flatten(2))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.fc1 = nn.Linear(width, 4 * width)
+        self.fc2 = nn.Linear(4 * width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (..., width) to (..., width)."""
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, width: int, heads: int, norm_eps: float) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
+        self.attn = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
+        self.mlp = Mlp(width)
+
+    def forward(self, x: Tensor, sin: Tensor, cos: Tensor, layout: SceneLayout | None = None) -> Tensor:
+        """Map (I, T, width) to itself; a layout makes the attention scene-wide."""
+        x = x + self.attn(self.norm1(x), sin, cos, layout)
+        return x + self.mlp(self.norm2(x))
+
+
+class Decoder(nn.Module):
+    """Embed kept tokens, put mask tokens in place of the rest, alternate blocks, project every patch.
+
+    Args:
+        config: its shape.
+        input_width: channels of the encoder's tokens.
+        output_width: numbers a patch, patch * patch * 3 for pixels.
+    """
+
+    def __init__(self, config: DecoderConfig, input_width: int, output_width: int) -> None:
+        super().__init__()
+        self.config = config
+        self.embed = nn.Linear(input_width, config.width)
+        self.mask_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        scene_depth = config.depth // 2
+        shape = (config.width, config.heads, config.norm_eps)
+        self.frame_blocks = nn.ModuleList(Block(*shape) for _ in range(config.depth - scene_depth))
+        self.scene_blocks = nn.ModuleList(Block(*shape) for _ in range(scene_depth))
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.head = nn.Linear(config.width, output_width)
+        self.init_weights()
+
+    def init_weights(self) -> None:
+        """Draw the weights from torch's generator: Xavier matrices, zero biases, a normal mask token (MAE)."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.normal_(self.mask_token, std=0.02)
+
+    def forward(self, x: Tensor, place: Tensor, grid: tuple[int, int], views: tuple[int, ...]) -> Tensor:
+        """Predict every patch of every image.
+
+        Args:
+            x: (I, 1 + K, input_width) class token and kept patches, as the encoder gave them.
+            place: (I, L) int64: where in [kept tokens, mask tokens] patch l of an image is found; from
+                `mum.masked.uniform_mask`.
+            grid: patches (down, across); their product is L.
+            views: images of each scene, in pack order.
+
+        Returns:
+            (I, L, output_width).
+        """
+        x = self.embed(x)
+        layout = SceneLayout(views, 1 + place.shape[1], x.device)
+        by_count = layout.sorted()
+        x = self._put_in_place(x, place)
+        if by_count is not None:
+            layout, order, inverse = by_count
+            x = x[order]
+
+        dtype = compute_dtype(x)
+        head_dim = self.config.width // self.config.heads
+        frame = self._table(grid, head_dim, "identity", x.device, dtype)
+        scene = self._table(grid, head_dim, self.config.class_tokens_between_views, x.device, dtype)
+        for index, frame_block in enumerate(self.frame_blocks):
+            x = frame_block(x, *frame)
+            if index < len(self.scene_blocks):
+                x = self.scene_blocks[index](x, *scene, layout)
+        x = self.head(self.norm(x[:, 1:]))
+        return x if by_count is None else x[inverse]
+
+    def _put_in_place(self, x: Tensor, place: Tensor) -> Tensor:
+        # Every masked patch points at the one mask token that follows the kept ones.
+        images, kept = x.shape[0], x.shape[1] - 1
+        x = torch.cat((x, self.mask_token.to(x.dtype).expand(images, 1, -1)), dim=1)
+        index = F.pad(place.clamp(max=kept) + 1, (1, 0))
+        return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
+
+    @staticmethod
+    def _table(
+        grid: tuple[int, int],
+        head_dim: int,
+        class_row: Literal["identity", "zero"],
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> tuple[Tensor, Tensor]:
+        sin, cos = rope_table(grid, head_dim, class_row, device, dtype).chunk(2, dim=-1)
+        return signed_sin(sin)[:, None, None], cos[:, None, None]

@@ -1,0 +1,299 @@
+"""Masked multi-view autoencoding: uniform masking, the model, and its loss on normalised pixels.
+
+A pack is images (I, 3, H, W) and views (B,) with views.sum() == I: the first views[0] images are scene 0, and so
+on. A dense (B, S, 3, H, W) tensor is taken at the door and flattened. uint8 images are normalised inside; float
+images are taken as normalised. In masks 1 means masked. Source: MuM, arXiv 2511.17309; masking and targets as in
+MAE, arXiv 2111.06377.
+"""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor, nn
+
+from mum.decoder import Decoder, DecoderConfig
+from mum.encoder import PRESETS, EncoderConfig, build_encoder, encode_kept, patch_grid
+
+DECODERS = MappingProxyType(
+    {
+        "mum_vittiny_patch8": DecoderConfig(width=128, depth=4, heads=4),
+        "mum_vittiny_patch16": DecoderConfig(width=192, depth=4, heads=3),
+        "mum_vitsmall_patch16": DecoderConfig(width=384, depth=8, heads=6),
+        "mum_vitbase_patch16": DecoderConfig(width=512, depth=8, heads=8),
+        "mum_vitlarge_patch16": DecoderConfig(width=768, depth=12, heads=12),
+        "mum_vithuge_patch16": DecoderConfig(width=1024, depth=12, heads=16),
+    }
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MuMConfig:
+    """All that it takes to build a `MuM` again; JSON there and back by `to_dict` and `from_dict`."""
+
+    name: str
+    """Preset the encoder came from, or any other name."""
+    encoder: EncoderConfig
+    """The encoder's shape."""
+    decoder: DecoderConfig | None
+    """The decoder's shape; None for an encoder alone."""
+    norm_pix_loss: bool = True
+    """Whether targets are normalised within each patch."""
+    mean: tuple[float, float, float] = IMAGENET_DEFAULT_MEAN
+    """Mean of RGB in [0, 1] that uint8 images are normalised with."""
+    std: tuple[float, float, float] = IMAGENET_DEFAULT_STD
+    """Standard deviation of RGB in [0, 1] that uint8 images are normalised with."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain dicts, lists and numbers."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "MuMConfig":
+        """Rebuild a config.
+
+        Raises:
+            ValueError: a field that this version does not know, or one that is missing.
+        """
+        values = dict(_checked(cls, values))
+        values["encoder"] = EncoderConfig(**_checked(EncoderConfig, values["encoder"]))
+        if values["decoder"] is not None:
+            values["decoder"] = DecoderConfig(**_checked(DecoderConfig, values["decoder"]))
+        for key in ("mean", "std"):
+            if key in values:
+                values[key] = tuple(values[key])
+        return cls(**values)
+
+
+def _checked(cls: type, values: dict[str, Any]) -> dict[str, Any]:
+    known = {field.name for field in fields(cls)}
+    needed = {field.name for field in fields(cls) if field.default is field.default_factory}
+    if unknown := sorted(values.keys() - known):
+        raise ValueError(
+            f"{cls.__name__} has no field {', '.join(unknown)}: the file is newer than this code"
+        )
+    if missing := sorted(needed - values.keys()):
+        raise ValueError(f"{cls.__name__} lacks {', '.join(missing)}")
+    return values
+
+
+class UniformMask(NamedTuple):
+    """A mask in the three forms that are needed."""
+
+    keep: Tensor
+    """(I, K) int64 kept patches, by rising noise."""
+    place: Tensor
+    """(I, L) int64 rank of each patch's noise: below K it is kept, and stands at that place of `keep`."""
+    mask: Tensor
+    """(I, L) float32, 1 = masked."""
+
+
+def uniform_mask(noise: Tensor, mask_ratio: float) -> UniformMask:
+    """Keep in every image the int(L * (1 - mask_ratio)) patches with the smallest noise.
+
+    Args:
+        noise: (I, L) float.
+        mask_ratio: share of patches to mask, in [0, 1).
+
+    Raises:
+        ValueError: the ratio would keep no patch, or mask none.
+    """
+    patches = noise.shape[1]
+    kept = int(patches * (1 - mask_ratio))
+    if not 0 < kept < patches:
+        raise ValueError(
+            f"mask ratio {mask_ratio} keeps {kept} of {patches} patches: at least one must be kept and one masked"
+        )
+    order = noise.argsort(dim=1, stable=True)
+    place = torch.empty_like(order)
+    place.scatter_(1, order, torch.arange(patches, device=noise.device).expand_as(order))
+    return UniformMask(order[:, :kept], place, (place >= kept).float())
+
+
+def mask_noise(seed: int, step: int, lane: int, shape: tuple[int, ...]) -> Tensor:
+    """Uniform noise in [0, 1) keyed by three integers: the same on any machine, rank or thread.
+
+    Args:
+        seed, step, lane: not negative; they key NumPy's Philox generator.
+        shape: of the result.
+
+    Returns:
+        float32 tensor on the CPU.
+    """
+    bits = np.random.Philox(key=[seed, lane], counter=[0, 0, 0, step]).random_raw(int(np.prod(shape)))
+    return torch.from_numpy(((bits >> 40).astype(np.float32) * np.float32(2**-24)).reshape(shape))
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """(I, 3, H, W) to (I, L, patch * patch * 3): patches row-major, pixels row-major, channels last."""
+    images = images.unflatten(-1, (-1, patch_size)).unflatten(-3, (-1, patch_size))
+    return images.permute(0, 2, 4, 3, 5, 1).flatten(3).flatten(1, 2)
+
+
+def unpatchify(patches: Tensor, patch_size: int, grid: tuple[int, int]) -> Tensor:
+    """Undo `patchify`: (I, L, patch * patch * 3) to (I, 3, H, W)."""
+    x = patches.unflatten(1, grid).unflatten(-1, (patch_size, patch_size, 3))
+    return x.permute(0, 5, 1, 3, 2, 4).flatten(4).flatten(2, 3)
+
+
+class MuMOutput(NamedTuple):
+    """What a forward pass gives."""
+
+    loss: Tensor
+    """() mean loss over masked patches."""
+    pred: Tensor
+    """(I, L, patch * patch * 3) predicted pixels, normalised within each patch if the loss is."""
+    mask: Tensor
+    """(I, L) float32, 1 = masked."""
+
+
+class MuM(nn.Module):
+    """Encoder and decoder of a multi-view masked autoencoder.
+
+    `encoder` is a timm model; `decoder` is None where only an encoder was loaded, and then `forward` says so.
+    """
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, config: MuMConfig) -> None:
+        super().__init__()
+        self.config = config
+        patch = config.encoder.patch_size
+        self.encoder = build_encoder(config.encoder, variant=config.name)
+        self.decoder: Decoder | None = None
+        if config.decoder is not None:
+            self.decoder = Decoder(config.decoder, config.encoder.width, patch * patch * 3)
+        # Scaled for bytes, and left out of the state dict: they are config, not weights.
+        for name, values in (("pixel_mean", config.mean), ("pixel_std", config.std)):
+            buffer = 255 * torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)
+            self.register_buffer(name, buffer, persistent=False)
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 (I, 3, H, W) to normalised float32; float images as they are."""
+        if images.dtype != torch.uint8:
+            return images
+        return (images.float() - self.pixel_mean) / self.pixel_std
+
+    def forward(
+        self,
+        images: Tensor,
+        views: Tensor | Sequence[int] | None = None,
+        *,
+        mask_ratio: float = 0.75,
+        noise: Tensor | None = None,
+    ) -> MuMOutput:
+        """Mask, encode, decode, compare.
+
+        Args:
+            images: (I, 3, H, W), or (B, S, 3, H, W) without `views`; uint8, or normalised float.
+            views: (B,) images of each scene; best on the CPU, where reading them waits for nothing.
+            mask_ratio: share of patches masked in every image.
+            noise: (I, L) that decides the mask; drawn from torch's generator if None.
+
+        Raises:
+            ValueError: shapes that do not fit together, or a model without a decoder.
+        """
+        if self.decoder is None:
+            raise ValueError(
+                f"this {self.config.name} was loaded without its decoder: use model.encoder, or load a file "
+                "exported with --with-decoder"
+            )
+        images, counts = as_pack(images, views)
+        grid = patch_grid(self.encoder, images)
+        if noise is None:
+            noise = torch.rand(len(images), grid[0] * grid[1], device=images.device)
+        elif tuple(noise.shape) != (len(images), grid[0] * grid[1]):
+            raise ValueError(
+                f"noise of shape {tuple(noise.shape)} for {len(images)} images of {grid[0]} x {grid[1]} "
+                f"patches: expected ({len(images)}, {grid[0] * grid[1]})"
+            )
+        images = self.normalise(images)
+        keep, place, mask = uniform_mask(noise.to(images.device), mask_ratio)
+        tokens = encode_kept(self.encoder, images, keep)
+        pred = self.decoder(tokens, place, grid, counts).float()
+        # Every image has the same number of masked patches, so the mean of images is the mean of patches.
+        loss = self._per_image_loss(images, pred, mask).mean()
+        return MuMOutput(loss, pred, mask)
+
+    def masked_loss(self, images: Tensor, out: MuMOutput) -> Tensor:
+        """(I,) mean squared error of each image's masked patches; `images` as given to `forward`."""
+        images, _ = as_pack(images, None if images.dim() == 5 else [1] * len(images))
+        return self._per_image_loss(self.normalise(images), out.pred, out.mask)
+
+    def _per_image_loss(self, images: Tensor, pred: Tensor, mask: Tensor) -> Tensor:
+        with torch.no_grad():
+            target = patchify(images.float(), self.config.encoder.patch_size)
+            if self.config.norm_pix_loss:
+                var, mean = torch.var_mean(target, dim=-1, keepdim=True)
+                target = (target - mean) * (var + 1e-6).rsqrt()
+        error = (pred.float() - target).square().mean(dim=-1)
+        return (error * mask).sum(dim=1) / mask.sum(dim=1)
+
+
+def as_pack(images: Tensor, views: Tensor | Sequence[int] | None) -> tuple[Tensor, tuple[int, ...]]:
+    """Bring images to (I, 3, H, W) and view counts to the host.
+
+    Raises:
+        ValueError: a shape that is neither layout, or counts that do not add up to I.
+    """
+    if images.dim() == 5 and views is None:
+        scenes, count = images.shape[:2]
+        images, counts = images.flatten(0, 1), (count,) * scenes
+    elif images.dim() == 4 and views is not None:
+        counts = tuple(views.tolist() if isinstance(views, Tensor) else views)
+    elif images.dim() == 4:
+        raise ValueError(
+            f"images of shape {tuple(images.shape)} need views, the number of images of each scene "
+            "(or give scenes as one tensor (B, S, 3, H, W))"
+        )
+    else:
+        raise ValueError(
+            f"images of shape {tuple(images.shape)}{' with views' if views is not None else ''}: expected "
+            "(I, 3, H, W) with views, or (B, S, 3, H, W) without"
+        )
+    if images.shape[1] != 3:
+        raise ValueError(f"images have {images.shape[1]} channels on axis -3, expected 3 (RGB)")
+    if not counts or min(counts) < 1 or sum(counts) != len(images):
+        raise ValueError(
+            f"views {list(counts)} add up to {sum(counts)} images, but the pack holds {len(images)}: "
+            "every scene needs at least one view and the counts must add up"
+        )
+    return images, counts
+
+
+def create_model(
+    name: str,
+    *,
+    decoder: DecoderConfig | None = None,
+    norm_pix_loss: bool = True,
+    norm_eps: float = 1e-5,
+) -> MuM:
+    """Build a preset with random weights from torch's generator.
+
+    Args:
+        name: one of `mum.PRESETS`.
+        decoder: None takes the preset's own.
+        norm_pix_loss: whether targets are normalised within each patch.
+        norm_eps: epsilon of the layer norms of the encoder and of the preset's decoder.
+
+    Raises:
+        ValueError: an unknown preset.
+    """
+    if name not in PRESETS:
+        near = difflib.get_close_matches(name, PRESETS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise ValueError(f"unknown model {name!r}{hint}: one of {', '.join(PRESETS)}")
+    return MuM(
+        MuMConfig(
+            name=name,
+            encoder=replace(PRESETS[name], norm_eps=norm_eps),
+            decoder=decoder or replace(DECODERS[name], norm_eps=norm_eps),
+            norm_pix_loss=norm_pix_loss,
+        )
+    )
