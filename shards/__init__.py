@@ -1,1 +1,44 @@
-"""Photographs on disk to packed batches; imports no sibling package."""
+"""Photographs on disk to packed batches; imports no sibling package.
+
+`open_dataset` reads what `python -m shards build` wrote. Names are imported when they are first used, so that
+`import shards` costs nothing and reading a dataset does not import torch.
+"""
+
+import importlib
+
+_HOME = {
+    "Frame": "shards.format",
+    "Scene": "shards.format",
+    "ShardsError": "shards.format",
+    "NotADataset": "shards.format",
+    "BadPhotograph": "shards.format",
+    "CorruptFrame": "shards.format",
+    "Dataset": "shards.reader",
+    "Chunk": "shards.reader",
+    "open_dataset": "shards.reader",
+}
+"""Public name -> the module it lives in."""
+
+__all__ = [
+    "BadPhotograph",
+    "Chunk",
+    "CorruptFrame",
+    "Dataset",
+    "Frame",
+    "NotADataset",
+    "Scene",
+    "ShardsError",
+    "open_dataset",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOME:
+        raise AttributeError(f"module 'shards' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(_HOME)

@@ -1,13 +1,13 @@
-"""What a dataset on disk holds: frames, scenes and chunks, the names of their members, the index, the version.
+"""What a dataset on disk holds: frames, scenes, chunks, the names of their members, the index, the version.
 
 A dataset is a folder of plain USTAR shards that any webdataset reader can read, plus sidecars that make it
 seekable. One tar sample is one CHUNK: up to 96 co-visible frames of one scene, as `<chunk>.meta.json`,
 `<chunk>.covis.npy`, `<chunk>.0000.jpg` and so on, with `.depth.png` and `.label.png` where a source has them.
-Beside each tar lies a fixed-width `.idx` (header, chunk table, member table; little endian, memory-mapped), and
-`manifest.jsonl` lists the shards, its first line the totals.
+Beside each tar lies a fixed-width `.idx` (header, chunk table, member table; little endian, memory-mapped),
+and `manifest.jsonl` lists the shards, its first line the totals.
 
-Conventions: OpenCV axes, world-to-camera (3, 4), pixel centres at +0.5, intrinsics in pixels of the picture they
-stand beside, depth along the camera's axis with 0 = unknown, overlap as uint8 with 255 = unknown.
+Conventions: OpenCV axes, world-to-camera (3, 4), pixel centres at +0.5, intrinsics in pixels of the picture
+they stand beside, depth along the camera's axis with 0 = unknown, overlap as uint8 with 255 = unknown.
 This file knows nothing of reading or writing files.
 """
 
@@ -38,7 +38,7 @@ HAS_DEPTH, HAS_LABELS, HAS_INTRINSICS, HAS_POSES = 1, 2, 4, 8
 
 
 class ShardsError(ValueError):
-    """Something a person can mend: wrong path, unreadable picture, damaged dataset. One sentence, no traceback."""
+    """Something a person can mend (wrong path, unreadable picture, damaged dataset), in one sentence."""
 
 
 class NotADataset(ShardsError):
@@ -80,16 +80,16 @@ class Frame:
     world_to_camera: np.ndarray | None = None
     """(3, 4) [R | t]."""
     depth: np.ndarray | None = None
-    """(h, w) float32 along the camera's axis; 0, negative or not finite = unknown. Any size of the same view."""
+    """(h, w) float32 along the camera's axis; 0, negative or not finite = unknown. Any size."""
     labels: np.ndarray | None = None
-    """(h, w) uint8 class ids. Any size of the same view."""
+    """(h, w) uint8 class ids. Any size."""
     points: np.ndarray | None = None
     """(n,) int64 ids of the 3-D points this view sees; overlap is measured from them."""
     distortion: dict[str, Any] | None = None
     """What `intrinsics` leave out, as JSON: `{"model": ..., "params": [...]}`. The pixels stay distorted."""
     camera_pixels: Literal["upright", "stored"] = "upright"
-    """Which pixels cameras, depth and labels speak of, should the file carry an EXIF orientation: the `upright`
-    picture or the `stored` one (structure from motion commonly ignores EXIF). They are turned with the picture."""
+    """Which pixels cameras, depth and labels speak of, should the file carry an EXIF orientation: the
+    `upright` picture or the `stored` one (COLMAP ignores EXIF). They are turned with the picture."""
 
     def __post_init__(self) -> None:
         for field, shape in (("intrinsics", (3, 3)), ("world_to_camera", (3, 4))):
@@ -153,7 +153,7 @@ def scene_hash(source: str, scene: str) -> int:
 
 
 def chunk_key(source: str, scene: str, number: int) -> str:
-    """The tar sample's key: readable, ASCII, without dots, unique through the scene's hash, short for USTAR."""
+    """The tar sample's key: readable, ASCII, no dots, unique by the scene's hash, short enough for USTAR."""
     readable = re.sub(r"[^A-Za-z0-9_-]+", "-", scene).strip("-")[-48:] or "scene"
     return f"{readable}-{scene_hash(source, scene):016x}-{number:04d}"
 
@@ -194,7 +194,7 @@ def dump_meta(meta: dict[str, Any]) -> bytes:
 
 
 def check_meta(meta: Any) -> dict[str, Any]:
-    """Return `meta` if it is a chunk's meta of this version; ShardsError names the first field that is not."""
+    """Return `meta` if it is a chunk's meta of this version; ShardsError names the first wrong field."""
     if not isinstance(meta, dict):
         raise ShardsError(f"meta must be a JSON object, not {type(meta).__name__}")
     if meta.get("schema") != VERSION:

@@ -2,14 +2,14 @@
 
 A source is a module with three names:
 
-    Options                     frozen dataclass: its options on the command line, a docstring under each field
-    find(paths, options)        yields tasks: cheap, picklable frozen dataclasses in a fixed order, each with the
-                                scene's `name` and, where it is known, `views`, the number of its frames; paths
-                                in a task stand for input files and are part of the build's fingerprint
-    read(task) -> Scene         the heavy part; runs in worker processes
+    Options                 frozen dataclass: its options on the command line, a docstring under each field
+    find(paths, options)    yields tasks: cheap, picklable frozen dataclasses in a fixed order, each with the
+                            scene's `name` and, where it is known, `views`, the number of its frames; paths in
+                            a task stand for input files and are part of the build's fingerprint
+    read(task) -> Scene     the heavy part; runs in worker processes
 
-Bad input raises `shards.format.ShardsError` with one sentence. A source is listed in `SOURCES` and nowhere else;
-its module is imported when it is asked for, so what it needs is needed only then.
+Bad input raises `shards.format.ShardsError` with one sentence. A source is listed in `SOURCES` and nowhere
+else; its module is imported when it is asked for, so what it needs is needed only then.
 """
 
 import difflib
