@@ -1,9 +1,9 @@
 """A dataset on disk, read by frame: index and manifest at opening, bytes by position, every read crc-checked.
 
-Opening reads the chunk tables (64 bytes a chunk) into one array; the member tables stay memory-mapped, so that
-20 M frames cost no Python object each and forked workers share the pages. A chunk's meta and overlap are read
-when they are asked for and kept in a small cache. Reads are by position (`pread`), so threads and forked
-workers may share a Dataset; it pickles as its path. This file knows nothing of training.
+Opening reads the chunk tables (64 bytes a chunk) into one array; the member tables stay memory-mapped, so
+that 20 M frames cost no Python object each and forked workers share the pages. A chunk's meta and overlap
+are read when they are asked for and kept in a small cache. Reads are by position (`pread`), so threads and
+forked workers may share a Dataset; it pickles as its path. This file knows nothing of training.
 """
 
 import hashlib
@@ -103,9 +103,9 @@ def open_dataset(path: str | Path) -> "Dataset":
 class Dataset:
     """A dataset folder; chunks are numbered 0 .. num_chunks - 1 in the order of the manifest.
 
-    `header` is the manifest's first line, `shards` its other lines, `hash` the sha256 of those lines: equal hash,
-    equal bytes. `frames_per_chunk` (C,) int64, `split_of` (C,) uint8 (0 train, 1 val), `scene_hash` (C,) uint64,
-    `overlap` (C,) float32 (mean over the chunk's pairs, nan = unknown).
+    `header` is the manifest's first line, `shards` its other lines, `hash` the sha256 of those lines: equal
+    hash, equal bytes. `frames_per_chunk` (C,) int64, `split_of` (C,) uint8 (0 train, 1 val), `scene_hash`
+    (C,) uint64, `overlap` (C,) float32 (mean over the chunk's pairs, nan = unknown).
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -361,7 +361,8 @@ def _check_version(version: Any, path: Path) -> None:
         raise NotADataset(f"{path} has no readable version ({version!r})")
     if version > fmt.VERSION:
         raise NotADataset(
-            f"{path} has format version {version}, newer than this mumkit's {fmt.VERSION}: install a newer one"
+            f"{path} has format version {version}, newer than this mumkit's {fmt.VERSION}: install a newer
+            one"
         )
     if version < fmt.VERSION:
         raise NotADataset(
