@@ -20,9 +20,8 @@ from PIL import Image, ImageCms
 from shards.format import BadPhotograph
 
 SUFFIXES = frozenset(
-    f".{suffix}"
-    for suffix in ("jpg", "jpeg", "jpe", "jfif", "mpo", "png", "webp", "bmp", "tif", "tiff", "ppm", "pgm")
-    + ("gif", "jp2", "avif", "heic", "heif")
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm"}
+    | {".gif", ".jp2", ".avif", ".heic", ".heif"}
 )
 """File names that end so are taken for photographs (in lower case); one that is none is refused by name."""
 

@@ -360,10 +360,8 @@ def _check_version(version: Any, path: Path) -> None:
     if not isinstance(version, int) or version < 1:
         raise NotADataset(f"{path} has no readable version ({version!r})")
     if version > fmt.VERSION:
-        raise NotADataset(
-            f"{path} has format version {version}, newer than this mumkit's {fmt.VERSION}: install a newer
-            one"
-        )
+        newer = f"newer than this mumkit's {fmt.VERSION}: install a newer mumkit"
+        raise NotADataset(f"{path} has format version {version}, {newer}")
     if version < fmt.VERSION:
         raise NotADataset(
             f"{path} has format version {version}, this mumkit reads {fmt.VERSION}: build the dataset again"
