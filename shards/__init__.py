@@ -16,18 +16,32 @@ _HOME = {
     "Dataset": "shards.reader",
     "Chunk": "shards.reader",
     "open_dataset": "shards.reader",
+    "DataConfig": "shards.plan",
+    "LaneStep": "shards.plan",
+    "Plan": "shards.plan",
+    "PlanError": "shards.plan",
+    "Batch": "shards.loader",
+    "Loader": "shards.loader",
+    "fixed_views": "shards.fixed",
 }
 """Public name -> the module it lives in."""
 
 __all__ = [
     "BadPhotograph",
+    "Batch",
     "Chunk",
     "CorruptFrame",
+    "DataConfig",
     "Dataset",
     "Frame",
+    "LaneStep",
+    "Loader",
     "NotADataset",
+    "Plan",
+    "PlanError",
     "Scene",
     "ShardsError",
+    "fixed_views",
     "open_dataset",
 ]
 
