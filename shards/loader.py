@@ -318,7 +318,7 @@ def _read(dataset: Dataset, decoder: Decoder, chunk: int, frame: int) -> np.ndar
     try:
         return decoder.decode(jpeg)
     except ValueError as error:
-        raise CorruptFrame(str(dataset.root), f"chunk {chunk}, frame {frame}", -1, str(error)) from error
+        raise dataset.damaged(chunk, frame, str(error)) from None
 
 
 def _event(error: CorruptFrame, *, chunk: int | None, frame: int | None, by: int | None) -> dict[str, Any]:

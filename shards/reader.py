@@ -190,7 +190,11 @@ class Dataset:
         try:
             return simplejpeg.decode_jpeg(data)
         except ValueError as error:
-            raise self._corrupt(chunk, self._member(chunk, frame, 0)[0], str(error)) from None
+            raise self.damaged(chunk, frame, str(error)) from None
+
+    def damaged(self, chunk: int, frame: int, reason: str) -> CorruptFrame:
+        """The error for a frame whose bytes are as they were written but are no sound picture."""
+        return self._corrupt(chunk, self._member(chunk, frame, 0)[0], reason)
 
     def read_depth(self, chunk: int, frame: int) -> np.ndarray | None:
         """(H, W) float32 depth along the camera's axis, 0 = unknown; None where the frame has none."""
