@@ -2,12 +2,12 @@
 
 Importing it registers the encoder presets with timm:
 
-    model = mum.create_model("mum_vitlarge_patch16")      # or mum.load("encoder.safetensors"), mum.load("runs/a")
+    model = mum.create_model("mum_vitlarge_patch16")      # or mum.load("model.safetensors" or a run folder)
     out = model(images, views)                            # out.loss, out.pred, out.mask
     model.encoder.forward_features(normalised_images)     # a timm model
 
-A pack of images is (I, 3, H, W) with views (B,), the number of images of each scene; bytes are normalised inside
-the model, floats are taken as normalised.
+A pack of images is (I, 3, H, W) with views (B,), the number of images of each scene; bytes are normalised
+inside the model, floats are taken as normalised.
 """
 
 from mum.attention import use_attention, use_plain_attention

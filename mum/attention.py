@@ -4,7 +4,7 @@ Shapes: q, k, v are (images, tokens, heads, head_dim) in pack order, so that the
 contiguous. `SceneLayout` holds the number of views of each scene on the host, taken once a forward pass: no
 block waits for the device. Backends of the ragged call:
 
-- `sdpa`     scaled_dot_product_attention per group of scenes with equal view counts; everywhere; the reference
+- `sdpa`     scaled_dot_product_attention per group of scenes with equal view counts: the reference
 - `plain`    softmax(q k^T) v per group; on CPUs its backward is faster than the fused one's at small sizes
 - `varlen`   torch.nn.attention.varlen on CUDA in half precision: one call, no groups
 - `xformers` block-diagonal memory-efficient attention; imported only when chosen

@@ -1,7 +1,7 @@
 """The cross-view gain: how much a decoder's pictures owe to the other views of the same scene.
 
-The masked loss when a scene's other views are swapped for strangers', minus the loss with its own: same images,
-same masks. About zero for a model that looks at one view only.
+The masked loss when a scene's other views are swapped for strangers', minus the loss with its own: same
+images, same masks. About zero for a model that looks at one view only.
 """
 
 import torch
@@ -17,8 +17,8 @@ def cross_view_gain(
     """Masked loss among a scene's own views and among strangers'.
 
     Among strangers, view k of scene j sits with views of other scenes only: pack j holds view k of scene
-    (j + k) mod B, so every image still appears once, at its own view number. Both losses run through the model's
-    forward, so sharded models work as they do in training.
+    (j + k) mod B, so every image still appears once, at its own view number. Both losses run through the
+    model's forward, so sharded models work as they do in training.
 
     Args:
         model: with its decoder; put into eval mode for the duration.
@@ -35,8 +35,8 @@ def cross_view_gain(
     """
     if images.dim() != 5 or not images.shape[0] >= images.shape[1] >= 2:
         raise ValueError(
-            f"images of shape {tuple(images.shape)}: the cross-view gain needs (B, S, 3, H, W) with at least two "
-            "views a scene and at least as many scenes as views"
+            f"images of shape {tuple(images.shape)}: the cross-view gain needs (B, S, 3, H, W) with at least "
+            "two views a scene and at least as many scenes as views"
         )
     scenes, views = images.shape[:2]
     if scored is None:

@@ -1,8 +1,8 @@
 """The decoder: puts mask tokens back in place and alternates attention within an image and within a scene.
 
-Tokens are (I, 1 + L, width): the class token first, then the patches in row-major order; the images of a scene
-are contiguous. Views carry no embedding, so their order means nothing. This file knows no pixels and no losses.
-Source: MuM, arXiv 2511.17309, section 3.
+Tokens are (I, 1 + L, width): the class token first, then the patches in row-major order; the images of a
+scene are contiguous. Views carry no embedding, so their order means nothing. This file knows no pixels and
+no losses. Source: MuM, arXiv 2511.17309, section 3.
 """
 
 from dataclasses import dataclass
@@ -29,8 +29,8 @@ class DecoderConfig:
     norm_eps: float = 1e-5
     """Epsilon of every layer norm."""
     class_tokens_between_views: Literal["identity", "zero"] = "identity"
-    """Rotation of class tokens in scene-wide blocks. "zero" makes their queries and keys zero, as in the released
-    weights: a legacy switch."""
+    """Rotation of class tokens in scene-wide blocks. "zero" makes their queries and keys zero, as in the
+    released weights: a legacy switch."""
 
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.width // self.heads) % 4:
@@ -115,7 +115,7 @@ class Decoder(nn.Module):
         self.init_weights()
 
     def init_weights(self) -> None:
-        """Draw the weights from torch's generator: Xavier matrices, zero biases, a normal mask token (MAE)."""
+        """Draw the weights from torch's generator, as MAE does: Xavier matrices, a normal mask token."""
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.xavier_uniform_(module.weight)

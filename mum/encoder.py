@@ -1,8 +1,9 @@
-"""The encoder: a timm `Eva` registered with timm under our presets, and a forward that encodes only kept tokens.
+"""The encoder: timm's `Eva`, registered with timm under our presets, and a forward of kept tokens only.
 
-`timm.create_model("mum_vitlarge_patch16")` works once this file is imported, and everything timm offers for its
-models (`forward_features`, `forward_intermediates`, hub and local folders) works with it. Images are
-(I, 3, H, W), normalised, H and W multiples of the patch. This file knows nothing of scenes, decoders or losses.
+`timm.create_model("mum_vitlarge_patch16")` works once this file is imported, and everything timm offers for
+its models (`forward_features`, `forward_intermediates`, hub and local folders) works with it. Images are
+(I, 3, H, W), normalised, H and W multiples of the patch. This file knows nothing of scenes, decoders or
+losses.
 """
 
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import LayerNorm
 from timm.models import Eva, build_model_with_cfg, register_model
@@ -59,7 +61,7 @@ PRESETS: Mapping[str, EncoderConfig] = MappingProxyType(
 
 
 def timm_arguments(config: EncoderConfig) -> dict[str, Any]:
-    """Arguments of timm's `Eva` for an encoder, the layer norm apart (its epsilon has no JSON form in timm)."""
+    """Arguments of timm's `Eva` for an encoder; all but the layer norm, which has no JSON form in timm."""
     return {
         "img_size": config.image_size,
         "patch_size": config.patch_size,
@@ -203,10 +205,12 @@ def encode_kept(encoder: Eva, images: Tensor, keep: Tensor) -> Tensor:
     grid = patch_grid(encoder, images)
     patch = encoder.patch_embed.patch_size[0]
     rows = torch.arange(len(images), device=images.device)[:, None]
-    # (I, K, 3, p, p): the kept patches only, each then one application of the patch kernel.
+    # (I, K, 3, p, p): the kept patches only.
     tiles = images.unflatten(-1, (-1, patch)).unflatten(-3, (-1, patch))
     tiles = tiles.permute(0, 2, 4, 1, 3, 5)[rows, keep // grid[1], keep % grid[1]]
-    x = encoder.patch_embed.proj(tiles.flatten(0, 1)).reshape(*keep.shape, -1)
+    # The patch kernel as a matrix: the same sums, and a far quicker backward than a convolution's on CPUs.
+    kernel = encoder.patch_embed.proj
+    x = F.linear(tiles.flatten(2), kernel.weight.flatten(1), kernel.bias)
     x = torch.cat((encoder.cls_token.expand(len(x), -1, -1).to(x.dtype), x), dim=1)
 
     head_dim = encoder.blocks[0].attn.head_dim

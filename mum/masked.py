@@ -1,9 +1,9 @@
 """Masked multi-view autoencoding: uniform masking, the model, and its loss on normalised pixels.
 
-A pack is images (I, 3, H, W) and views (B,) with views.sum() == I: the first views[0] images are scene 0, and so
-on. A dense (B, S, 3, H, W) tensor is taken at the door and flattened. uint8 images are normalised inside; float
-images are taken as normalised. In masks 1 means masked. Source: MuM, arXiv 2511.17309; masking and targets as in
-MAE, arXiv 2111.06377.
+A pack is images (I, 3, H, W) and views (B,) with views.sum() == I: the first views[0] images are scene 0,
+and so on. A dense (B, S, 3, H, W) tensor is taken at the door and flattened. uint8 images are normalised
+inside; float images are taken as normalised. In masks 1 means masked. Source: MuM, arXiv 2511.17309;
+masking and targets as in MAE, arXiv 2111.06377.
 """
 
 import difflib
@@ -107,7 +107,7 @@ def uniform_mask(noise: Tensor, mask_ratio: float) -> UniformMask:
     kept = int(patches * (1 - mask_ratio))
     if not 0 < kept < patches:
         raise ValueError(
-            f"mask ratio {mask_ratio} keeps {kept} of {patches} patches: at least one must be kept and one masked"
+            f"mask ratio {mask_ratio} keeps {kept} of {patches} patches: it must keep one and mask one"
         )
     order = noise.argsort(dim=1, stable=True)
     place = torch.empty_like(order)

@@ -26,8 +26,8 @@ def rope_table(
     Args:
         grid: patches (down, across).
         head_dim: width of one attention head; a multiple of 4.
-        class_row: "identity" leaves the class token as it is (sine 0, cosine 1); "zero" turns its query and key
-            into zeros (sine 0, cosine 0), as the released MuM decoders do between views.
+        class_row: "identity" leaves the class token as it is (sine 0, cosine 1); "zero" turns its query and
+            key into zeros (sine 0, cosine 0), as the released MuM decoders do between views.
         device: where the table lives.
         dtype: of the result; the angles are fp32 whatever it is.
 

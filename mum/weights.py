@@ -1,8 +1,8 @@
 """Weights in and out: our safetensors files with their config in the header, and the released checkpoints.
 
-A file of ours holds the model's own key names (`encoder.*`, `decoder.*`), or, for an encoder alone, timm's. Its
-header's `mum` entry is JSON: format version, config, preprocessing, training summary. Nothing is ever unpickled
-but tensors.
+A file of ours holds the model's own key names (`encoder.*`, `decoder.*`), or, for an encoder alone, timm's.
+Its header's `mum` entry is JSON: format version, config, preprocessing, training summary. Nothing is ever
+unpickled but tensors.
 """
 
 import json
@@ -133,8 +133,8 @@ def resolve(path: str | Path) -> Path:
     }
     if not steps:
         raise WeightsError(
-            f"{path} holds neither model.safetensors nor checkpoints/step-*/model.safetensors: it is not a run "
-            "folder, or its first checkpoint has not been written yet"
+            f"{path} holds neither model.safetensors nor checkpoints/step-*/model.safetensors: it is not a "
+            "run folder, or its first checkpoint has not been written yet"
         )
     return steps[max(steps)]
 
@@ -226,8 +226,8 @@ def load_reference(
 ) -> MuM:
     """Load weights with the released MuM checkpoints' own names, encoder-decoder or encoder alone.
 
-    Widths and depths come from the tensors. Class tokens get zero queries and keys in scene-wide blocks, as these
-    weights were trained.
+    Widths and depths come from the tensors. Class tokens get zero queries and keys in scene-wide blocks, as
+    these weights were trained.
 
     Args:
         weights: a state dict, or a .safetensors or .pth file of one (possibly under "model" or "state_dict").

@@ -1,0 +1,300 @@
+"""`python -m mum`: export an encoder, look into a file, and try a model on photographs."""
+
+import argparse
+import difflib
+import json
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from tqdm import tqdm
+
+from mum import photos, pictures
+from mum.export import export
+from mum.masked import MuM, mask_noise
+from mum.weights import WeightsError, load, read_header, replace_file, resolve
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, with the nearest known option."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print one sentence and exit with 2."""
+        known = [option for action in self._actions for option in action.option_strings]
+        for word in re.findall(r"--[\w-]+", message):
+            if word not in known and (near := difflib.get_close_matches(word, known, n=1)):
+                message += f" (did you mean {near[0]}?)"
+        print(f"{self.prog}: {message}; {self.prog} --help shows the options", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def parser() -> Parser:
+    """The command line."""
+    top = Parser(prog="python -m mum", description="Export, inspect and try MuM models.", allow_abbrev=False)
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, text: str, example: str) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=text,
+            description=text,
+            epilog=f"example: python -m mum {name} {example}",
+            allow_abbrev=False,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+
+    sub = command("export", "Write a run's encoder as one file.", "runs/demo --out encoder.safetensors")
+    sub.add_argument("source", metavar="RUN_OR_FILE", help="run folder (its newest checkpoint) or file")
+    sub.add_argument("--out", required=True, help="a .safetensors file; for --format timm a folder")
+    sub.add_argument("--with-decoder", action="store_true", help="keep the decoder, too")
+    sub.add_argument("--format", choices=("safetensors", "timm"), default="safetensors")
+    sub.add_argument("--force", action="store_true", help="replace what is there")
+    sub.add_argument("--json", action="store_true", help="print the result as JSON")
+
+    sub = command("info", "Say what a file or run holds.", "encoder.safetensors")
+    sub.add_argument("source", metavar="RUN_OR_FILE")
+    sub.add_argument("--json", action="store_true", help="print the header as JSON")
+
+    sub = command(
+        "reconstruct",
+        "Mask photographs of one scene and paint them again.",
+        "view1.jpg view2.jpg view3.jpg --weights runs/demo --out picture.png",
+    )
+    sub.add_argument("photos", nargs="+", metavar="PHOTO", help="photographs, or a folder of them")
+    sub.add_argument("--weights", required=True, help="run folder, or file with decoder")
+    sub.add_argument("--out", required=True, help="picture to write")
+    sub.add_argument("--size", type=int, help="side of the centre squares in pixels; default: as trained")
+    sub.add_argument("--mask-ratio", type=float, default=0.75)
+    sub.add_argument("--seed", type=int, default=0, help="of the masks")
+    sub.add_argument("--force", action="store_true", help="replace the picture if it exists")
+    sub.add_argument("--json", action="store_true", help="print the losses as JSON")
+
+    sub = command(
+        "features",
+        "Write each photograph's features (.npz) and a picture of them (.png).",
+        "photos/ --weights encoder.safetensors --out features/",
+    )
+    sub.add_argument("photos", nargs="+", metavar="PHOTO", help="photographs, or folders of them")
+    sub.add_argument("--weights", required=True, help="run folder or file")
+    sub.add_argument("--out", required=True, help="folder to write to")
+    sub.add_argument("--size", type=int, help="short side in pixels; default: as trained")
+    sub.add_argument("--batch-size", type=int, default=16, help="photographs a forward pass")
+    sub.add_argument("--json", action="store_true", help="print what was written as JSON")
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run one command; bad input is one line on stderr and exit code 2."""
+    options = parser().parse_args(arguments)
+    run = {"export": run_export, "info": run_info, "reconstruct": run_reconstruct, "features": run_features}
+    try:
+        run[options.command](options)
+    except (ValueError, OSError) as error:
+        # Only what a user can mend: our own ValueErrors and the operating system's refusals.
+        if type(error) is ValueError and not _from_here(error):
+            raise
+        print(f"python -m mum {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
+        raise SystemExit(2) from None
+
+
+def _from_here(error: BaseException) -> bool:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").split(".")[0] == "mum"
+
+
+def run_export(options: argparse.Namespace) -> None:
+    """`export`."""
+    written = export(
+        options.source,
+        options.out,
+        with_decoder=options.with_decoder,
+        format=options.format,
+        force=options.force,
+    )
+    if options.json:
+        print(json.dumps({"written": [str(path) for path in written]}))
+    else:
+        print("wrote " + ", ".join(str(path) for path in written))
+
+
+def run_info(options: argparse.Namespace) -> None:
+    """`info`."""
+    path = resolve(options.source)
+    header = read_header(path)
+    model = load(path)
+    counts = {"encoder": _count(model.encoder), "decoder": _count(model.decoder)}
+    if options.json:
+        print(json.dumps({"file": str(path), "parameters": counts, **header}))
+        return
+    config = header["config"]
+    print(f"{path}: {config['name']}, format version {header['version']}")
+    for part in ("encoder", "decoder"):
+        if config[part] is None:
+            print(f"{part}: none")
+        else:
+            print(f"{part}: {counts[part] / 1e6:.1f} M parameters; {_pairs(config[part])}")
+    print(f"preprocessing: {_pairs(header['preprocessing'])}")
+    print(f"training: {_pairs(header['summary'])}")
+
+
+def _count(module: torch.nn.Module | None) -> int:
+    return sum(p.numel() for p in module.parameters()) if module is not None else 0
+
+
+def _pairs(values: dict[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items()) or "not recorded"
+
+
+def run_reconstruct(options: argparse.Namespace) -> None:
+    """`reconstruct`."""
+    out = Path(options.out)
+    if out.suffix.lower() not in photos.SUFFIXES:
+        raise photos.PhotoError(f"{out} is not a picture's name: end it in .png or .jpg")
+    if out.exists() and not options.force:
+        raise photos.PhotoError(f"{out} exists: choose another --out, or replace it with --force")
+    model = load(options.weights)
+    if model.decoder is None:
+        raise WeightsError(
+            f"{options.weights} holds no decoder to paint with: use the run folder, or export --with-decoder"
+        )
+    size = _size(options, model)
+    found = photos.find_photos(options.photos)
+    squares = [photos.square(photos.read_photo(path), size) for path, _ in found]
+    images = torch.from_numpy(np.stack(squares))
+    patch = model.config.encoder.patch_size
+    noise = mask_noise(options.seed, 0, 0, (len(images), (size // patch) ** 2))
+    with torch.inference_mode():
+        result = model(images, [len(images)], mask_ratio=options.mask_ratio, noise=noise)
+        losses = model.masked_loss(images, result)
+    picture = pictures.reconstruction_picture(
+        images,
+        result.pred,
+        result.mask,
+        patch,
+        norm_pix_loss=model.config.norm_pix_loss,
+        mean=model.config.mean,
+        std=model.config.std,
+    )
+    _save_picture(picture, out)
+    if options.json:
+        each = {str(name): loss for (_, name), loss in zip(found, losses.tolist(), strict=True)}
+        print(json.dumps({"picture": str(out), "loss": result.loss.item(), "losses": each}))
+    else:
+        print(f"wrote {out}: {len(images)} views of one scene, masked loss {result.loss.item():.3f}")
+
+
+def run_features(options: argparse.Namespace) -> None:
+    """`features`: one pass writes the arrays and sums up their PCA, a second one draws the pictures."""
+    if options.batch_size < 1:
+        raise photos.PhotoError(f"--batch-size {options.batch_size}: at least 1")
+    out = Path(options.out)
+    if out.exists() and not out.is_dir():
+        raise photos.PhotoError(f"{out} is a file: --out names a folder")
+    model = load(options.weights)
+    size = _size(options, model)
+    found = photos.find_photos(options.photos)
+    targets = _targets(found, out)
+    width = model.config.encoder.width
+    count, total = 0, torch.zeros(width, dtype=torch.float64)
+    outer = torch.zeros(width, width, dtype=torch.float64)
+    paths = [path for path, _ in found]
+    for places, images in tqdm(
+        _batches(paths, size, model.config.encoder.patch_size, options.batch_size),
+        desc="features",
+        unit="batch",
+        disable=None,
+    ):
+        classes, maps = encode(model, images)
+        flat = maps.reshape(-1, width).double()
+        count, total, outer = count + len(flat), total + flat.sum(0), outer + flat.T @ flat
+        for place, cls, patches in zip(places, classes.numpy(), maps.numpy(), strict=True):
+            _save_arrays(targets[place].with_suffix(".npz"), cls=cls, patches=patches)
+    mean, directions = pictures.pca_of_moments(count, total, outer)
+    spread = directions.T.double() @ (outer / count - torch.outer(total, total) / count**2)
+    scale = (spread * directions.T.double()).sum(dim=1).clamp(min=0).sqrt().float()
+    for target in tqdm(targets, desc="pictures", unit="picture", disable=None):
+        with np.load(target.with_suffix(".npz")) as arrays:
+            maps = torch.from_numpy(arrays["patches"])[None]
+        colours = pictures.pca_colours(maps, mean, directions, scale)[0]
+        _save_picture(np.kron(colours, np.ones((16, 16, 1), np.uint8)), target.with_suffix(".png"))
+    if options.json:
+        print(json.dumps({"written": [str(target.with_suffix(".npz")) for target in targets]}))
+    else:
+        print(f"wrote features (.npz) and pictures (.png) of {len(targets)} photographs to {out}")
+
+
+@torch.inference_mode()
+def encode(model: MuM, images: Tensor) -> tuple[Tensor, Tensor]:
+    """Class tokens (N, width) and feature maps (N, rows, columns, width) of uint8 (N, 3, H, W)."""
+    patch = model.config.encoder.patch_size
+    tokens = model.encoder.forward_features(model.normalise(images))
+    maps = tokens[:, 1:].unflatten(1, (images.shape[-2] // patch, images.shape[-1] // patch))
+    return tokens[:, 0], maps
+
+
+def _size(options: argparse.Namespace, model: MuM) -> int:
+    patch = model.config.encoder.patch_size
+    trained = read_header(options.weights)["preprocessing"].get("size", model.config.encoder.image_size)
+    size = trained if options.size is None else options.size
+    if size < patch or size % patch:
+        raise photos.PhotoError(
+            f"--size {size}: this model needs a multiple of its patch of {patch} px, such as "
+            f"{max(1, round(size / patch)) * patch}"
+        )
+    return size
+
+
+def _targets(found: list[tuple[Path, Path]], out: Path) -> list[Path]:
+    """Where each photograph's results go, without suffix; a.jpg beside a.png keep their suffix in the
+    name."""
+    stems = [name.with_suffix("") for _, name in found]
+    names = [
+        stem if stems.count(stem) == 1 else name.with_name(name.name.replace(".", "_"))
+        for stem, (_, name) in zip(stems, found, strict=True)
+    ]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise photos.PhotoError(f"two photographs would both be written to {out / twice}: give their folder")
+    # A name with further dots must survive the suffix that is put on later.
+    return [out / name.with_name(name.name.replace(".", "_")) for name in names]
+
+
+def _batches(
+    paths: list[Path], size: int, patch_size: int, batch_size: int
+) -> Iterator[tuple[list[int], Tensor]]:
+    """Runs of photographs of one shape, as (places in `paths`, uint8 (N, 3, H, W))."""
+    places: list[int] = []
+    held: list[np.ndarray] = []
+    for place, path in enumerate(paths):
+        image = photos.short_side(photos.read_photo(path), size, patch_size)
+        if held and (len(held) == batch_size or held[0].shape != image.shape):
+            yield places, torch.from_numpy(np.stack(held))
+            places, held = [], []
+        places.append(place)
+        held.append(image)
+    yield places, torch.from_numpy(np.stack(held))
+
+
+def _save_picture(picture: np.ndarray, path: Path) -> None:
+    kind = Image.registered_extensions()[path.suffix.lower()]
+    replace_file(path, lambda temporary: Image.fromarray(picture).save(temporary, format=kind))
+
+
+def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            np.savez(file, **arrays)
+
+    replace_file(path, write)
+
+
+if __name__ == "__main__":
+    main()

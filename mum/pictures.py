@@ -1,0 +1,188 @@
+"""Pictures of what a model sees and paints: reconstructions, feature maps by PCA, match lines.
+
+Images in are uint8; pictures out are uint8 arrays (H, W, 3), ready for Pillow. No matplotlib, no files.
+"""
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from torch import Tensor
+
+from mum.masked import patchify, unpatchify
+
+GAP = 2
+PAPER = 255
+MASKED_GREY = 128
+
+
+def reconstruction_picture(
+    images: Tensor,
+    pred: Tensor,
+    mask: Tensor,
+    patch_size: int,
+    *,
+    norm_pix_loss: bool = True,
+    mean: tuple[float, ...] = IMAGENET_DEFAULT_MEAN,
+    std: tuple[float, ...] = IMAGENET_DEFAULT_STD,
+) -> np.ndarray:
+    """A grid with a column a view; rows: original, what the encoder saw, reconstruction.
+
+    Predictions normalised within each patch get the true patch's mean and contrast back, as in MAE's figures:
+    the picture shows structure, not colour, that the model found. Kept patches are pasted in.
+
+    Args:
+        images: (S, 3, H, W) uint8.
+        pred: (S, L, patch * patch * 3) of a `MuMOutput`.
+        mask: (S, L), 1 = masked.
+        patch_size: pixels along a patch's side.
+        norm_pix_loss: whether `pred` is normalised within each patch.
+        mean, std: of the model's input, RGB in [0, 1].
+
+    Returns:
+        uint8 (3 rows, S columns).
+    """
+    images, pred, mask = images.detach().cpu(), pred.detach().float().cpu(), mask.detach().cpu()
+    grid = (images.shape[-2] // patch_size, images.shape[-1] // patch_size)
+    centre = 255 * torch.tensor(mean).view(1, 3, 1, 1)
+    spread = 255 * torch.tensor(std).view(1, 3, 1, 1)
+    original = patchify((images.float() - centre) / spread, patch_size)
+    if norm_pix_loss:
+        var, average = torch.var_mean(original, dim=-1, keepdim=True)
+        pred = pred * (var + 1e-6).sqrt() + average
+    hidden = mask.unsqueeze(-1).bool()
+    painted = unpatchify(torch.where(hidden, pred, original), patch_size, grid) * spread + centre
+    painted = painted.round().clamp(0, 255).byte()
+    grey = torch.full_like(original, MASKED_GREY)
+    seen = unpatchify(
+        torch.where(hidden, grey, patchify(images.float(), patch_size)), patch_size, grid
+    ).byte()
+    return _grid([_hwc(images), _hwc(seen), _hwc(painted)])
+
+
+def fit_pca(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean (C,) and the three leading directions (C, 3) of features (..., C)."""
+    flat = features.reshape(-1, features.shape[-1]).double()
+    return pca_of_moments(len(flat), flat.sum(0), flat.T @ flat)
+
+
+def pca_of_moments(count: int, total: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
+    """PCA from running sums, so that a folder of any size needs memory for one batch.
+
+    Args:
+        count: number of vectors.
+        total: (C,) their sum, float64.
+        outer: (C, C) sum of their outer products, float64.
+
+    Returns:
+        Mean (C,) and the three leading directions (C, 3), float32; each with its largest entry positive, so
+        that colours are the same from run to run.
+    """
+    mean = total / count
+    _, vectors = torch.linalg.eigh(outer / count - torch.outer(mean, mean))
+    directions = vectors[:, -3:].flip(-1)
+    largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
+    return mean.float(), (directions * largest.sign()).float()
+
+
+def pca_colours(
+    features: Tensor, mean: Tensor, directions: Tensor, scale: Tensor | None = None
+) -> np.ndarray:
+    """Features as colours.
+
+    Args:
+        features: (N, h, w, C).
+        mean, directions: from `fit_pca`.
+        scale: (3,) standard deviations of the projections; of these features if None.
+
+    Returns:
+        uint8 (N, h, w, 3); three standard deviations either way span the range.
+    """
+    projected = (features.float() - mean) @ directions
+    if scale is None:
+        scale = projected.reshape(-1, 3).std(dim=0)
+    colours = 0.5 + projected / (6 * scale.clamp(min=1e-12))
+    return (colours.clamp(0, 1) * 255).round().byte().numpy()
+
+
+def pca_picture(features: Tensor, images: Tensor | None = None) -> np.ndarray:
+    """Feature maps of several images under one PCA, beneath the images.
+
+    Args:
+        features: (N, h, w, C).
+        images: (N, 3, H, W) uint8, or None for the maps alone at 16 pixels a patch.
+
+    Returns:
+        uint8 grid with a column an image.
+    """
+    features = features.detach().cpu()
+    colours = pca_colours(features, *fit_pca(features))
+    if images is None:
+        return _grid([[np.kron(c, np.ones((16, 16, 1), np.uint8)) for c in colours]])
+    size = (images.shape[-1], images.shape[-2])
+    maps = [np.asarray(Image.fromarray(c).resize(size, Image.Resampling.NEAREST)) for c in colours]
+    return _grid([_hwc(images.detach().cpu()), maps])
+
+
+def match_lines_picture(
+    image_a: np.ndarray | Tensor,
+    image_b: np.ndarray | Tensor,
+    points_a: np.ndarray | Tensor,
+    points_b: np.ndarray | Tensor,
+    errors: np.ndarray | Tensor,
+    *,
+    worst: float = 16.0,
+) -> np.ndarray:
+    """Two views side by side with a line for each match, green where it is right and red where it is wrong.
+
+    Args:
+        image_a, image_b: uint8 (H, W, 3) arrays or (3, H, W) tensors.
+        points_a, points_b: (N, 2) pixels as (x, y), centres at +0.5.
+        errors: (N,) pixels.
+        worst: the error, in pixels, that is drawn full red.
+
+    Returns:
+        uint8 picture; small views are enlarged so that lines can be told apart.
+    """
+    left, right = (Image.fromarray(_as_array(image)) for image in (image_a, image_b))
+    zoom = max(1, round(320 / max(left.height, right.height)))
+    left, right = (
+        image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
+        for image in (left, right)
+    )
+    gap = 4 * GAP
+    canvas = Image.new(
+        "RGB", (left.width + gap + right.width, max(left.height, right.height)), (PAPER, PAPER, PAPER)
+    )
+    canvas.paste(left, (0, 0))
+    canvas.paste(right, (left.width + gap, 0))
+    draw = ImageDraw.Draw(canvas)
+    a, b, e = (np.asarray(x, dtype=np.float64) for x in (points_a, points_b, errors))
+    for (xa, ya), (xb, yb), error in sorted(zip(a, b, e, strict=True), key=lambda match: -match[2]):
+        share = min(max(error / worst, 0.0), 1.0) if np.isfinite(error) else 1.0
+        colour = (round(255 * min(1, 2 * share)), round(210 * min(1, 2 - 2 * share)), 40)
+        ends = (xa * zoom, ya * zoom, left.width + gap + xb * zoom, yb * zoom)
+        draw.line(ends, fill=colour, width=1)
+        for x, y in (ends[:2], ends[2:]):
+            draw.ellipse((x - 2, y - 2, x + 2, y + 2), outline=colour)
+    return np.asarray(canvas)
+
+
+def _as_array(image: np.ndarray | Tensor) -> np.ndarray:
+    return image.detach().cpu().permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image
+
+
+def _hwc(images: Tensor) -> list[np.ndarray]:
+    return [_as_array(image) for image in images]
+
+
+def _grid(rows: list[list[np.ndarray]]) -> np.ndarray:
+    height, width = rows[0][0].shape[:2]
+    sheet = np.full(
+        (len(rows) * (height + GAP) - GAP, len(rows[0]) * (width + GAP) - GAP, 3), PAPER, dtype=np.uint8
+    )
+    for r, row in enumerate(rows):
+        for c, tile in enumerate(row):
+            y, x = r * (height + GAP), c * (width + GAP)
+            sheet[y : y + height, x : x + width] = tile
+    return sheet
