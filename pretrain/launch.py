@@ -1,0 +1,208 @@
+"""From a command to a running job: every check first, without writing anything, then the run and how it
+ended.
+
+`prepare` is all that --dry-run does, so what it accepts starts. Nothing is written before the folder is
+claimed.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+import mum
+import shards
+from pretrain.checkpoint import SaveFailedError
+from pretrain.commandline import Command
+from pretrain.errors import InputError
+from pretrain.evaluation import Evaluation
+from pretrain.files import write_json
+from pretrain.guards import NonFiniteError
+from pretrain.optim import describe_schedule
+from pretrain.parallel import World, check_world, lanes_per_pass, on_first, pick_device, process_group
+from pretrain.recipes import hash_of, identity, to_dict
+from pretrain.run_folder import Beginning, RunFolder, decide, versions
+from pretrain.tasks import MaskedViews
+from pretrain.trainer import Job, Trainer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """A command that was checked against its data, its folder and the number of ranks."""
+
+    command: Command
+    world: World
+    device: torch.device
+    dataset: shards.Dataset
+    plan: shards.Plan
+    task: MaskedViews
+    folder: RunFolder
+    beginning: Beginning
+    header: dict[str, Any]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the folder holds this run with all its steps done."""
+        return self.beginning.continues and self.beginning.step >= self.command.config.steps
+
+    def figures(self) -> dict[str, Any]:
+        """What would run, in figures."""
+        config = self.command.config
+        schedule = describe_schedule(config.optim, steps=config.steps, images_per_step=config.images_per_step)
+        return {
+            "recipe": self.command.recipe,
+            "data": self.header["data"],
+            "ranks": self.world.size,
+            "device": str(self.device),
+            "parameters": self.task.parameters(),
+            "lanes": config.data.lanes,
+            "lanes_at_once": lanes_per_pass(config.parallel, lanes=config.data.lanes, size=self.world.size),
+            "scenes_per_step": config.data.scenes_per_lane * config.data.lanes,
+            "images_per_step": config.images_per_step,
+            "steps_per_epoch": self.plan.steps_per_epoch,
+            "epochs": round(config.steps / self.plan.steps_per_epoch, 2),
+            "begins_at_step": self.beginning.step,
+            **schedule,
+        }
+
+    def sentence(self) -> str:
+        """What runs, in a line."""
+        figures = self.figures()
+        begins = f"goes on from step {self.beginning.step}" if self.beginning.step else "starts"
+        ranks = f"{self.world.size} rank{'s' if self.world.size > 1 else ''} on {self.device.type}"
+        return (
+            f"{self.command.recipe} {begins} in {self.folder.root} with {ranks}: "
+            f"{figures['parameters'] / 1e6:.1f} M parameters, {figures['images_per_step']} images a step, "
+            f"{figures['steps']} steps = {figures['epochs']} epochs of {len(self.plan.chunks)} chunks, "
+            f"lr {figures['peak_lr']:g} after {figures['warmup_steps']} steps of warm-up"
+        )
+
+
+def prepare(command: Command, world: World) -> Prepared:
+    """Check the command; InputError, or an error of the data or the model, says what does not fit."""
+    config = command.config
+    check_world(world.size, lanes=config.data.lanes, config=config.parallel)
+    dataset = open_data(command.data)
+    plan = shards.Plan(dataset, config.data)
+    device = pick_device(world)
+    task = MaskedViews(config, device)
+    data = {"path": str(dataset.root), "hash": dataset.hash}
+    data |= {"chunks": dataset.num_chunks, "frames": dataset.num_frames}
+    keeps = identity(command.recipe, config, [dataset.hash])
+    folder = RunFolder(command.out)
+    return Prepared(
+        command=command,
+        world=world,
+        device=device,
+        dataset=dataset,
+        plan=plan,
+        task=task,
+        folder=folder,
+        beginning=decide(folder, command.resume, keeps),
+        header={
+            "recipe": command.recipe,
+            "hash": hash_of(keeps),
+            "identity": keeps,
+            "data": [data],
+            "versions": versions(),
+        },
+    )
+
+
+def open_data(paths: tuple[str, ...]) -> shards.Dataset:
+    """The dataset that --data names."""
+    if len(paths) != 1:
+        raise InputError(
+            f"--data names {len(paths)} folders, and one is read: build the sources into one folder "
+            "(python -m shards build ... --out)"
+        )
+    return shards.open_dataset(paths[0])
+
+
+def launch(prepared: Prepared, say: Any) -> None:
+    """Run what was prepared, in all ranks together; `say` tells a line to whoever watches.
+
+    Raises NonFiniteError, SaveFailedError or InputError on all ranks; status.json tells the reason too.
+    """
+    world, folder, config = prepared.world, prepared.folder, prepared.command.config
+    with process_group(world, prepared.device, config.parallel) as mesh:
+        locks: list[Any] = []
+        on_first(lambda: locks.append(folder.claim()))
+        # Looked at again under the lock: the run may have moved on while this command waited for it.
+        keeps = prepared.header["identity"]
+        beginning = on_first(lambda: decide(folder, prepared.command.resume, keeps))
+        evaluation = Evaluation(
+            prepared.dataset,
+            config.evaluation,
+            size=config.data.size,
+            mask_ratio=config.model.mask_ratio,
+            noise=prepared.task.noise,
+            seed=config.data.seed,
+            device=prepared.device,
+        )
+        job = Job(
+            config=config,
+            dataset=prepared.dataset,
+            task=prepared.task,
+            evaluation=evaluation,
+            folder=folder,
+            world=world,
+            device=prepared.device,
+            mesh=mesh,
+            start=beginning.start,
+            continues=beginning.continues,
+            header=prepared.header,
+        )
+        if world.first:
+            say(prepared.sentence())
+            if evaluation.missing:
+                say(evaluation.missing)
+            write_json(
+                folder.config,
+                {
+                    **prepared.header,
+                    "config": to_dict(config),
+                    "model": prepared.task.describe(),
+                    "evaluation": evaluation.describe(),
+                    "parameters": prepared.task.parameters(),
+                },
+            )
+            folder.write_status("running", beginning.step, config.steps)
+        run_to_the_end(job)
+
+
+def run_to_the_end(job: Job) -> None:
+    """Train, and write how it ended into status.json."""
+    steps = job.config.steps
+    trainer: Trainer | None = None
+
+    def ended(state: Any, reason: str) -> None:
+        try:
+            job.folder.write_status(state, trainer.step if trainer else 0, steps, reason)
+        except OSError:
+            # A full disk may be the very reason: the caller tells it on stderr.
+            return
+
+    try:
+        trainer = Trainer(job)
+        trainer.run()
+    except (NonFiniteError, SaveFailedError) as error:
+        if job.world.first:
+            ended("failed", str(error))
+        raise
+    except KeyboardInterrupt:
+        if job.world.first:
+            ended("stopped", "interrupted from the keyboard")
+        raise
+    except Exception as error:
+        # This rank's own trouble: it speaks for itself, since the others know nothing of it.
+        ended("failed", f"rank {job.world.rank}: {type(error).__name__}: {error}")
+        error.own_rank = True
+        raise
+    if job.world.first:
+        ended("finished", "")
+
+
+def user_errors() -> tuple[type[Exception], ...]:
+    """The errors that are told in one sentence, without a traceback."""
+    return (InputError, NonFiniteError, shards.ShardsError, mum.WeightsError)

@@ -1,0 +1,242 @@
+"""What a run tells while it goes on: metrics.jsonl with every step, TensorBoard curves, a progress line.
+
+Figures stay on the device until a flush and are then read together, so that no step waits for the host. Rows
+are gathered on every rank (the collectives are shared), and written by rank 0. Row n is the n-th update.
+"""
+
+import hashlib
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from pretrain.errors import InputError
+from pretrain.guards import NonFiniteError
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """How often to tell."""
+
+    every: int = 10
+    """steps between readings of the figures; metrics.jsonl holds every step all the same"""
+    tensorboard: bool = True
+    """write curves and pictures for TensorBoard"""
+
+
+class Ledger:
+    """Collects the figures of the steps since the last flush, and gathers them over the ranks."""
+
+    def __init__(self, *, lanes: int, images_per_step: int) -> None:
+        self._lanes, self._images = lanes, images_per_step
+        self._host: list[tuple[int, float, np.ndarray]] = []
+        self._device: list[torch.Tensor] = []
+        self._events: list[Mapping[str, Any]] = []
+        self._since = time.perf_counter()
+
+    def add(
+        self,
+        *,
+        step: int,
+        lr: float,
+        loss: torch.Tensor,
+        grad_norm: torch.Tensor,
+        checks: Mapping[int, int],
+        overlap: float,
+        wait: float,
+        substituted: Sequence[Mapping[str, Any]],
+    ) -> None:
+        """Note one update.
+
+        `loss` and `grad_norm` are scalars on the device, equal on all ranks; `checks` maps this rank's lanes
+        to 32-bit sums of what they held; `overlap` is the mean of this rank's lanes and `wait` the seconds
+        spent on data.
+        """
+        # A row of figures to be summed over the ranks: every lane's check stands in its own column.
+        figures = np.zeros(self._lanes + 3)
+        for lane, check in checks.items():
+            figures[lane] = check
+        known = np.isfinite(overlap)
+        figures[-3:] = (overlap if known else 0.0, float(known), wait)
+        self._host.append((step, lr, figures))
+        self._device.append(torch.stack((loss.detach().float(), grad_norm.detach().float())))
+        self._events.extend(substituted)
+
+    def flush(self) -> list[Row]:
+        """The rows of all steps since the last flush; all ranks call it at the same step.
+
+        Raises NonFiniteError on every rank for the first step whose loss or gradient norm was not finite.
+        """
+        if not self._host:
+            return []
+        values = torch.stack(self._device).cpu().tolist()
+        figures = torch.from_numpy(np.stack([row for _, _, row in self._host]))
+        dist.all_reduce(figures)
+        events = self._gather_events()
+        now = time.perf_counter()
+        seconds = (now - self._since) / len(self._host)
+        rows: list[Row] = []
+        for (step, lr, _), (loss, norm), row in zip(self._host, values, figures.numpy(), strict=True):
+            if not (np.isfinite(loss) and np.isfinite(norm)):
+                raise NonFiniteError(step, loss, norm)
+            overlap, known, wait = row[-3:]
+            rows.append(
+                {
+                    "step": step,
+                    "loss": loss,
+                    "lr": lr,
+                    "grad_norm": norm,
+                    "images": self._images * step,
+                    "images_per_s": round(self._images / seconds, 1),
+                    "data_wait": round(wait / dist.get_world_size() / seconds, 4),
+                    "overlap": round(overlap / known, 4) if known else None,
+                    "batch": hashlib.sha256(row[: self._lanes].astype("<u4").tobytes()).hexdigest()[:16],
+                }
+            )
+        for event in events:
+            rows[event["step"] - rows[0]["step"]].setdefault("substituted", []).append(event)
+        self._host, self._device, self._events = [], [], []
+        self._since = now
+        return rows
+
+    def restart_clock(self) -> None:
+        """Leave what happened since the last flush (an evaluation, a save) out of the next speed."""
+        self._since = time.perf_counter()
+
+    def _gather_events(self) -> list[dict[str, Any]]:
+        number = torch.tensor(len(self._events))
+        dist.all_reduce(number)
+        if not number.item():
+            return []
+        parts: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(parts, self._events)
+        return sorted((dict(e) for part in parts for e in part), key=lambda e: json.dumps(e, sort_keys=True))
+
+
+def cut_back(path: Path, step: int) -> None:
+    """Drop the rows of metrics.jsonl after `step`, and a last line that a kill left torn.
+
+    InputError if a row up to `step` is missing, since the file would then no longer tell the whole run.
+    """
+    if step == 0 and not path.exists():
+        return
+    kept: list[str] = []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        try:
+            number = json.loads(line)["step"]
+        except (ValueError, KeyError, TypeError):
+            break
+        if number > step:
+            break
+        kept.append(line)
+    if kept and json.loads(kept[-1])["step"] != step:
+        raise InputError(
+            f"{path} ends at step {json.loads(kept[-1])['step']}, before the checkpoint of step {step}"
+        )
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text("".join(line + "\n" for line in kept))
+    temporary.replace(path)
+
+
+class MetricsFile:
+    """metrics.jsonl, opened to append."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: TextIO = path.open("a")
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Append rows and hand them to the operating system."""
+        self._file.writelines(json.dumps(row) + "\n" for row in rows)
+        self._file.flush()
+
+    def sync(self) -> None:
+        """Wait until all rows are on disk."""
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class Board:
+    """TensorBoard's curves and pictures; what a run that is resumed had drawn after `start` is dropped."""
+
+    CURVES = ("loss", "lr", "grad_norm", "images_per_s", "data_wait", "overlap")
+    EVALUATION = ("val_loss", "val_loss_strangers", "cross_view_gain")
+
+    def __init__(self, folder: Path, start: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer = SummaryWriter(str(folder), purge_step=start + 1)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Draw the points of some rows."""
+        for row in rows:
+            for room, names in (("train", self.CURVES), ("val", self.EVALUATION)):
+                for name in names:
+                    if row.get(name) is not None:
+                        self._writer.add_scalar(f"{room}/{name}", row[name], row["step"])
+
+    def picture(self, name: str, image: np.ndarray, step: int) -> None:
+        """Show a uint8 (H, W, 3) picture."""
+        self._writer.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        """Write out what is pending."""
+        self._writer.close()
+
+
+class ProgressLine:
+    """One line on stderr: rewritten in place on a terminal, else a new one every `seconds`."""
+
+    def __init__(self, steps: int, stream: TextIO | None = None, seconds: float = 10.0) -> None:
+        self._steps, self._stream, self._seconds = steps, stream or sys.stderr, seconds
+        self._tty = self._stream.isatty()
+        self._last = 0.0
+        self._gain: float | None = None
+
+    def show(self, rows: Sequence[Row], *, last: bool = False) -> None:
+        """Tell the newest row; the gain of the last evaluation stays in view."""
+        if not rows:
+            return
+        row = rows[-1]
+        self._gain = row.get("cross_view_gain", self._gain)
+        now = time.monotonic()
+        if not (self._tty or last or "val_loss" in row or now - self._last >= self._seconds):
+            return
+        self._last = now
+        text = self.line(row)
+        self._stream.write(f"\r\x1b[K{text}" if self._tty else text + "\n")
+        if last and self._tty:
+            self._stream.write("\n")
+        self._stream.flush()
+
+    def note(self, text: str) -> None:
+        """A line of its own, for what should not be overwritten."""
+        self._stream.write(f"\r\x1b[K{text}\n" if self._tty else text + "\n")
+        self._stream.flush()
+
+    def line(self, row: Row) -> str:
+        """The text for a row."""
+        left = (self._steps - row["step"]) * row["images"] / row["step"] / max(row["images_per_s"], 1e-9)
+        gain = "" if self._gain is None else f"  gain {self._gain:+.4f}"
+        return (
+            f"step {row['step']}/{self._steps}  loss {row['loss']:.4f}{gain}"
+            f"  {row['images_per_s']:.0f} images/s  data wait {row['data_wait']:.0%}  {_clock(left)} left"
+        )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

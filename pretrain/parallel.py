@@ -1,0 +1,152 @@
+"""Processes, devices and sharding: the same path on one CPU process as on many GPUs.
+
+There is always a process group, if only of one rank, and the model always goes through `fully_shard` on a
+(replicate, shard) mesh: what the tests run with gloo is what ships. A rank may be any rank; which images it
+trains on follows from its lanes (rank r of W serves the lanes v with v mod W = r).
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard
+
+from pretrain.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ParallelConfig:
+    """How the work is spread; changes no number but by rounding."""
+
+    lanes_at_once: int = 1
+    """lanes concatenated into one forward pass; a rank's other lanes are accumulated"""
+    shard: int = 1
+    """ranks over which weights and optimizer state are cut; 1: every rank holds them whole"""
+    threads: int = 0
+    """CPU threads of each process; 0: cores / processes on this machine"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
+    """Where this process stands among the ranks."""
+
+    rank: int
+    size: int
+    local_rank: int
+    local_size: int
+
+    @property
+    def first(self) -> bool:
+        """Whether this is rank 0, which alone writes and speaks."""
+        return self.rank == 0
+
+
+def read_world() -> World:
+    """The world as torchrun's variables tell it; one process where they are absent."""
+
+    def number(name: str, default: int) -> int:
+        return int(os.environ.get(name, default))
+
+    return World(
+        rank=number("RANK", 0),
+        size=number("WORLD_SIZE", 1),
+        local_rank=number("LOCAL_RANK", 0),
+        local_size=number("LOCAL_WORLD_SIZE", 1),
+    )
+
+
+def check_world(size: int, *, lanes: int, config: ParallelConfig) -> None:
+    """InputError unless `size` ranks divide the lanes, and the shard size divides the ranks."""
+    if lanes % size:
+        legal = ", ".join(str(n) for n in range(1, lanes + 1) if lanes % n == 0)
+        raise InputError(f"{size} ranks cannot share {lanes} lanes equally: start one of {legal} ranks")
+    if size % config.shard:
+        raise InputError(f"--parallel.shard {config.shard} does not divide {size} ranks")
+
+
+def lanes_per_pass(config: ParallelConfig, *, lanes: int, size: int) -> int:
+    """Lanes of a rank that go through one forward pass: the largest divisor up to the configured number."""
+    own = lanes // size
+    return max(n for n in range(1, own + 1) if own % n == 0 and n <= max(1, config.lanes_at_once))
+
+
+def pick_device(world: World) -> torch.device:
+    """This rank's GPU, or the CPU where there is none."""
+    if torch.cuda.is_available():
+        return torch.device("cuda", world.local_rank)
+    return torch.device("cpu")
+
+
+@contextmanager
+def process_group(world: World, device: torch.device, config: ParallelConfig) -> Iterator[DeviceMesh]:
+    """Join the ranks for as long as the context lasts; gives the (replicate, shard) mesh."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    torch.set_num_threads(config.threads or max(1, cores // world.local_size))
+    # gloo beside nccl: figures that live on the CPU (hashes of batches) are reduced there.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    if world.size > 1:
+        dist.init_process_group(backend)
+    else:
+        dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        yield init_device_mesh(
+            device.type,
+            (world.size // config.shard, config.shard),
+            mesh_dim_names=("replicate", "shard"),
+        )
+    finally:
+        dist.destroy_process_group()
+
+
+def shard_model(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
+    """Cut `model` over the mesh, in place: every member of a ModuleList by itself, then the rest.
+
+    Gradients come out as the mean over the ranks.
+    """
+    resharded = mesh["shard"].size() > 1
+    for module in list(model.modules()):
+        if isinstance(module, nn.ModuleList):
+            for block in module:
+                fully_shard(block, mesh=mesh, reshard_after_forward=resharded)
+    return fully_shard(model, mesh=mesh, reshard_after_forward=resharded)
+
+
+def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:
+    """The whole state dict on rank 0, in main memory; empty on the others. All ranks call it together."""
+    return get_model_state_dict(model, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+
+
+def reduce_mean(value: torch.Tensor) -> torch.Tensor:
+    """The mean of `value` over all ranks, the same bits on each."""
+    dist.all_reduce(value)
+    return value / dist.get_world_size()
+
+
+def on_first(act: Callable[[], T]) -> T:
+    """What `act` gives on rank 0, on every rank; an InputError raised there is raised on all of them."""
+    said: list[Any] = [None, None]
+    if dist.get_rank() == 0:
+        try:
+            said[0] = act()
+        except InputError as error:
+            said[1] = str(error)
+    dist.broadcast_object_list(said)
+    if said[1] is not None:
+        raise InputError(said[1])
+    return said[0]
+
+
+def local(value: torch.Tensor) -> torch.Tensor:
+    """A plain tensor from one that may be distributed."""
+    return value.full_tensor() if hasattr(value, "full_tensor") else value

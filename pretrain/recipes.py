@@ -1,0 +1,142 @@
+"""Recipes: a run is a function without arguments that returns a complete frozen configuration.
+
+What stands here is all a run depends on, besides its data: the command line changes single fields of a recipe
+and nothing else, and the resolved configuration is written into the run's folder. To add a recipe, write such
+a function and list it in RECIPES.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from pretrain.checkpoint import CheckpointConfig
+from pretrain.evaluation import EvaluationConfig
+from pretrain.metrics import LogConfig
+from pretrain.optim import OptimConfig
+from pretrain.parallel import ParallelConfig
+from shards import DataConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """The masked autoencoder."""
+
+    name: str = "mum_vitlarge_patch16"
+    """encoder, by its name in timm's registry"""
+    decoder_width: int | None = None
+    """channels of the decoder; None: as belongs to the encoder, likewise below"""
+    decoder_depth: int | None = None
+    """blocks of the decoder, frame-wise and scene-wide together"""
+    decoder_heads: int | None = None
+    """attention heads of the decoder"""
+    mask_ratio: float = 0.75
+    """share of every view's patches that is masked"""
+    norm_pix_loss: bool = True
+    """targets are normalised patch by patch"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """One pretraining run."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    precision: Literal["fp32", "bf16"] = "bf16"
+    """fp32, or bf16 autocast over fp32 weights"""
+    steps: int = 500_000
+    """updates of the whole run"""
+    workers: int = 8
+    """processes that decode images, for each rank; 0: decode in the training process"""
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of one global batch."""
+        return self.data.images_per_lane * self.data.lanes
+
+
+IDENTITY = ("model", "data", "optim", "precision")
+"""Fields that a run keeps for life; the others may change when it goes on."""
+
+
+def mum_vitl16() -> RunConfig:
+    """ViT-L/16 as in the paper: 256 px, 2 to 24 views, 6144 images a step, 500 k steps."""
+    return RunConfig(
+        model=ModelConfig(name="mum_vitlarge_patch16"),
+        data=DataConfig(size=256, images_per_lane=96, views=(2, 24), lanes=64),
+        optim=OptimConfig(base_lr=1e-4, warmup=0.05),
+        precision="bf16",
+        steps=500_000,
+    )
+
+
+def mum_vitl16_224() -> RunConfig:
+    """ViT-L/16 as the released code trains it: 224 px, 2 to 12 views, 4096 images a step."""
+    return RunConfig(
+        model=ModelConfig(name="mum_vitlarge_patch16"),
+        data=DataConfig(size=224, images_per_lane=128, views=(2, 12), lanes=32),
+        optim=OptimConfig(base_lr=1.5e-4, warmup=0.05),
+        precision="bf16",
+        steps=500_000,
+    )
+
+
+def mum_vitb16() -> RunConfig:
+    """ViT-B/16, otherwise the paper's recipe."""
+    return dataclasses.replace(mum_vitl16(), model=ModelConfig(name="mum_vitbase_patch16"))
+
+
+def mum_tiny() -> RunConfig:
+    """A ViT of 3 M parameters on 64 px crops, for one CPU: minutes on two cores."""
+    return RunConfig(
+        model=ModelConfig(name="mum_vittiny_patch8"),
+        data=DataConfig(size=64, images_per_lane=12, views=(6, 6), lanes=4),
+        optim=OptimConfig(lr=7e-4, warmup=0.1, clip=1.0),
+        precision="fp32",
+        steps=1200,
+        workers=1,
+        parallel=ParallelConfig(lanes_at_once=4),
+        evaluation=EvaluationConfig(every=100, scenes=16, views=6, pictures=3),
+        checkpoint=CheckpointConfig(every=200),
+    )
+
+
+RECIPES: dict[str, Callable[[], RunConfig]] = {
+    recipe.__name__: recipe for recipe in (mum_vitl16, mum_vitl16_224, mum_vitb16, mum_tiny)
+}
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The configuration as plain JSON values."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def identity(recipe: str, config: RunConfig | Mapping[str, Any], data_hashes: list[str]) -> dict[str, Any]:
+    """What a run keeps for life, flattened: field path to value. `config` may be its JSON form."""
+    values = dict(config) if isinstance(config, Mapping) else to_dict(config)
+    flat: dict[str, Any] = {"recipe": recipe, "data": data_hashes}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}", inner)
+        else:
+            flat[prefix] = value
+
+    for name in IDENTITY:
+        walk(name, values.get(name))
+    return flat
+
+
+def hash_of(values: Mapping[str, Any]) -> str:
+    """A short hash of plain JSON values, whatever their order."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,236 @@
+"""The loop: batches in, updates out, and at fixed steps an evaluation and a checkpoint.
+
+It sees a task's loss and never the objective. All ranks run it in step; every decision that stops, skips or
+saves is taken from values that are the same on each of them. Steps are counted as updates done.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh
+
+import shards
+from pretrain import checkpoint
+from pretrain.evaluation import Evaluation, save_picture
+from pretrain.guards import FiniteGuard
+from pretrain.metrics import Board, Ledger, MetricsFile, ProgressLine, Row, cut_back
+from pretrain.optim import build_optimizer, learning_rate, peak_lr, set_learning_rate
+from pretrain.parallel import World, lanes_per_pass, local, reduce_mean, shard_model, whole_weights
+from pretrain.recipes import RunConfig, to_dict
+from pretrain.run_folder import RunFolder
+from pretrain.tasks import Inputs, Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that a run is made of."""
+
+    config: RunConfig
+    dataset: shards.Dataset
+    task: Task
+    evaluation: Evaluation
+    folder: RunFolder
+    world: World
+    device: torch.device
+    mesh: DeviceMesh
+    start: Path | None
+    """checkpoint to begin with"""
+    continues: bool
+    """whether that is this run's own, so that the data must go on exactly where it stopped"""
+    header: dict[str, Any]
+    """what checkpoints say of the run: recipe, hash, data, versions"""
+
+
+class Trainer:
+    """One run from its first or newest step to its last."""
+
+    def __init__(self, job: Job) -> None:
+        self.job, self.config = job, job.config
+        self.model = shard_model(job.task.build(), job.mesh)
+        self.optimizer = build_optimizer(self.model, job.config.optim)
+        self.step = 0
+        if job.start is not None:
+            state = checkpoint.load(job.start, model=self.model, optimizer=self.optimizer)
+            self.step = state["step"]
+        self.loader = shards.Loader(
+            job.dataset,
+            job.config.data,
+            rank=job.world.rank,
+            world=job.world.size,
+            lanes_at_once=lanes_per_pass(
+                job.config.parallel, lanes=job.config.data.lanes, size=job.world.size
+            ),
+            workers=job.config.workers,
+            start_step=self.step,
+            cameras=job.task.cameras,
+        )
+        if job.start is not None and job.continues:
+            self.loader.check(state["loader"])
+        self.peak = peak_lr(job.config.optim, job.config.images_per_step)
+        self.last: Row = {}
+
+    def run(self) -> None:
+        """Train to the last step. Raises NonFiniteError or SaveFailedError on all ranks together."""
+        config, job = self.config, self.job
+        guard = FiniteGuard(job.device)
+        ledger = Ledger(lanes=config.data.lanes, images_per_step=config.images_per_step)
+        told = Telling(job, self.step) if job.world.first else None
+        batches = iter(self.loader)
+        try:
+            while self.step < config.steps:
+                self._update(batches, guard, ledger)
+                evaluates = self._at(config.evaluation.every) and not job.evaluation.missing
+                saves = self._at(config.checkpoint.every)
+                if not (evaluates or saves or self._at(config.log.every)):
+                    continue
+                rows = ledger.flush()
+                picture = None
+                if evaluates:
+                    figures, picture = self._evaluate()
+                    rows[-1].update(figures)
+                self.last = {**self.last, **rows[-1]}
+                if told:
+                    told.tell(rows, picture)
+                if saves:
+                    self._save()
+                ledger.restart_clock()
+        finally:
+            if told:
+                told.close()
+
+    def _at(self, every: int) -> bool:
+        """Whether something done every so many steps is due; the last step always is."""
+        return every > 0 and (self.step % every == 0 or self.step == self.config.steps)
+
+    def _update(self, batches: Iterator[shards.Batch], guard: FiniteGuard, ledger: Ledger) -> None:
+        """One step: the gradient of the whole global batch, then the update."""
+        passes = self.loader.micro_batches_per_step
+        lr = learning_rate(
+            self.step, steps=self.config.steps, peak=self.peak, warmup=self.config.optim.warmup
+        )
+        total = torch.zeros((), device=self.job.device)
+        checks: dict[int, int] = {}
+        overlap, wait, substituted = 0.0, 0.0, []
+        for number in range(passes):
+            asked = time.perf_counter()
+            batch = next(batches)
+            wait += time.perf_counter() - asked
+            inputs, sums = self.job.task.inputs(batch)
+            checks |= sums
+            overlap += batch.overlap / passes
+            substituted += [event | {"step": self.step + 1} for event in batch.substituted]
+            # Gradients are reduced over the ranks once, with the last pass.
+            self.model.set_requires_gradient_sync(number == passes - 1)
+            with self._precision():
+                loss = self.job.task.loss(self.model, self._to_device(inputs)) / passes
+            loss.backward()
+            total += loss.detach()
+        loss = reduce_mean(total)
+        clip = self.config.optim.clip
+        norm = local(
+            nn.utils.clip_grad_norm_(self.model.parameters(), float("inf") if clip is None else clip)
+        )
+        guard.watch(loss, norm, self.optimizer)
+        set_learning_rate(self.optimizer, lr)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        ledger.add(
+            step=self.step,
+            lr=lr,
+            loss=loss,
+            grad_norm=norm,
+            checks=checks,
+            overlap=overlap,
+            wait=wait,
+            substituted=substituted,
+        )
+
+    def _precision(self) -> AbstractContextManager[Any]:
+        if self.config.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.job.device.type, dtype=torch.bfloat16)
+
+    def _to_device(self, inputs: Inputs) -> Inputs:
+        # View counts stay on the host, which reads them without waiting for the device.
+        return {
+            name: value if name == "views" else value.to(self.job.device, non_blocking=True)
+            for name, value in inputs.items()
+        }
+
+    def _evaluate(self) -> tuple[Row, Any]:
+        """Held-out figures and a picture. Every rank computes the same: a sharded model needs them all."""
+        with self._precision():
+            return self.job.evaluation(self.model), self.job.evaluation.picture(self.model)
+
+    def _save(self) -> None:
+        """Write the checkpoint of this step."""
+        job, config = self.job, self.config
+        weights = whole_weights(self.model)
+        summary = {
+            "recipe": job.header["recipe"],
+            "step": self.step,
+            "steps": config.steps,
+            "images": self.step * config.images_per_step,
+            "data": job.header["data"],
+            "config": to_dict(config),
+            "loss": self.last.get("loss"),
+            "val_loss": self.last.get("val_loss"),
+            "cross_view_gain": self.last.get("cross_view_gain"),
+        }
+        checkpoint.save(
+            job.folder.checkpoints,
+            step=self.step,
+            model=self.model,
+            optimizer=self.optimizer,
+            state={
+                "images": self.step * config.images_per_step,
+                "ranks": job.world.size,
+                "loader": self.loader.state(self.step),
+                "config": to_dict(config),
+                **job.header,
+            },
+            write_model=lambda path: job.task.save(weights, path, summary),
+            keep=config.checkpoint.keep,
+        )
+
+
+class Telling:
+    """Rank 0's voice: metrics.jsonl, status.json, TensorBoard, pictures and the progress line."""
+
+    def __init__(self, job: Job, step: int) -> None:
+        self._job = job
+        folder, config = job.folder, job.config
+        cut_back(folder.metrics, step)
+        self._file = MetricsFile(folder.metrics)
+        self._board = Board(folder.tensorboard, step) if config.log.tensorboard else None
+        self._line = ProgressLine(config.steps)
+
+    def tell(self, rows: list[Row], picture: Any) -> None:
+        """Write the rows of some steps, the last of which may have been evaluated."""
+        step, steps = rows[-1]["step"], self._job.config.steps
+        self._file.write(rows)
+        self._line.show(rows, last=step == steps)
+        for row in rows:
+            for event in row.get("substituted", ()):
+                self._line.note(f"step {row['step']}: {event}")
+        if self._board:
+            self._board.write(rows)
+        if picture is not None:
+            save_picture(picture, self._job.folder.pictures / f"reconstruction-{step:08d}.png")
+            if self._board:
+                self._board.picture("reconstruction", picture, step)
+        self._file.sync()
+        self._job.folder.write_status("running", step, steps)
+
+    def close(self) -> None:
+        """Close what is open."""
+        self._file.close()
+        if self._board:
+            self._board.close()
