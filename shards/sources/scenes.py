@@ -1,9 +1,10 @@
 """The embedded default source: rendered scenes, textured rooms with objects, seen from several sides.
 
-Needs no files and no network: every scene is a pure function of (seed, split, number), the same whatever the
-number of scenes, the worker that draws it or the order. Frames carry exact z-depth in metres, intrinsics,
-world-to-camera poses (OpenCV axes, pixel centres at +0.5) and class labels. Held-out (`val`) scenes draw from
-other seeds, and also from texture families, hues and ranges of light and exposure that training never sees.
+Needs no files and no network: every scene is a pure function of (seed, split, number), the same whatever
+the number of scenes, the worker that draws it or the order. Frames carry exact z-depth in metres,
+intrinsics, world-to-camera poses (OpenCV axes, pixel centres at +0.5) and class labels. Held-out (`val`)
+scenes draw from other seeds, and also from texture families, hues and ranges of light and exposure that
+training never sees.
 """
 
 from collections.abc import Iterator, Sequence

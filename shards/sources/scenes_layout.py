@@ -1,8 +1,8 @@
 """What stands where in a rendered scene: a room, furniture and objects around a middle, materials and lamps.
 
-`lay_out(rng, held_out)` draws a whole `World` from one generator. Furniture is built from the renderer's convex
-solids; every piece has one class, so that labels name things rather than shapes. Walls carry doors, windows and
-pictures, so that no wall is blank. This file knows nothing of cameras.
+`lay_out(rng, held_out)` draws a whole `World` from one generator. Furniture is built from the renderer's
+convex solids; every piece has one class, so that labels name things rather than shapes. Walls carry doors,
+windows and pictures, so that no wall is blank. This file knows nothing of cameras.
 """
 
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from shards.sources.scenes_render import Light, Material, Room, Solid, World
-from shards.sources.scenes_textures import HELD_OUT, SHARED, Atlas, paint, palette
+from shards.sources.scenes_textures import HELD_OUT, SHARED, Atlas, noise, paint, palette
 
 CLASSES = (
     "wall",
@@ -48,7 +48,7 @@ class Layout:
 
 @dataclass
 class _Builder:
-    """Collects the solids of one scene in the pieces' own frames: x to the right, y to the back, z up from the floor."""
+    """Collects a scene's solids in each piece's own frame: x to the right, y to the back, z up from the floor."""
 
     rng: np.random.Generator
     solids: list[Solid] = field(default_factory=list)
@@ -104,6 +104,8 @@ def _any_rotation(rng: np.random.Generator) -> np.ndarray:
         ]
     )
 
+
+_UPSIDE_DOWN = np.diag([1.0, -1.0, -1.0])
 
 # Each piece is drawn around the frame's origin on the floor and answers with the radius of its footprint.
 Piece = Callable[[_Builder], float]
@@ -209,7 +211,7 @@ def _steps(b: _Builder) -> float:
 def _plant(b: _Builder) -> float:
     """A pot with a few round bushes."""
     pot, texture = b.rng.uniform(0.13, 0.22), int(b.rng.integers(OBJECT_TEXTURES))
-    b.add("frustum", "plant", (0, 0, pot), (pot * 0.8, pot * 0.8, pot), b.material(), taper=1.3)
+    b.add("frustum", "plant", (0, 0, pot), (pot, pot, pot), b.material(), _UPSIDE_DOWN, taper=0.75)
     for number in range(int(b.rng.integers(2, 4))):
         size = b.rng.uniform(0.14, 0.26)
         x, y = b.rng.uniform(-0.12, 0.12, 2)
@@ -324,12 +326,14 @@ def _room(rng: np.random.Generator, size: np.ndarray, textures: list[int]) -> Ro
 def _paint_all(rng: np.random.Generator, count: int, *, held_out: bool) -> Atlas:
     """The scene's textures: families drawn at random, half of them from the held-out ones in that split."""
     saturation = rng.uniform(0.12, 0.5)
+    # Three octaves and a half of stains and wear, more in some scenes than in others.
+    stain = np.clip(1 + rng.uniform(0.08, 0.2) * noise(rng, 1, 45, 0.9), 0.3, 1.7)
     images = []
     for _ in range(count):
         families = HELD_OUT if held_out and rng.random() < 0.5 else SHARED
         family = list(families.values())[rng.integers(len(families))]
         table = palette(rng, saturation, held_out=held_out)
-        images.append(paint(rng, family, table, rng.uniform(0.08, 0.2)))
+        images.append(paint(rng, family, table, stain))
     return Atlas.build(images)
 
 
@@ -373,8 +377,8 @@ def lay_out(rng: np.random.Generator, paints: np.random.Generator, *, held_out: 
     tints = 1 + rng.uniform(-1, 1, (3, 1)) * (np.array([[0.12, 0.0, -0.12]]))
     light = Light(
         positions=np.stack([lamp, [*rng.uniform(0.6, size[:2] - 0.6), rng.uniform(1.4, size[2] - 0.3)]]),
-        colours=np.array([[1.5], [0.7]]) * rng.uniform(0.7, 1.3, (2, 1)) * tints[:2],
-        ambient=np.array([[0.5], [0.35]]) * rng.uniform(0.7, 1.3) * tints[2],
+        colours=np.array([[2.2], [0.7]]) * rng.uniform(0.7, 1.3, (2, 1)) * tints[:2],
+        ambient=np.array([[0.4], [0.25]]) * rng.uniform(0.7, 1.3) * tints[2],
         reach=float(rng.uniform(2.0, 3.5)),
     )
     atlas = _paint_all(paints, OBJECT_TEXTURES + 5, held_out=held_out)

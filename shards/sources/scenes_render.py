@@ -1,14 +1,16 @@
 """Ray casting of a small world in numpy: exact z-depth and labels, textured and lit anti-aliased colour.
 
-A world is the six faces of a room (an axis-aligned box seen from inside) and convex solids: boxes, spheres and
-frusta (cylinders and cones are frusta). Rays are cast through four sub-pixel places for colour and through the
-pixel centre for depth and labels; a ray's direction has camera z = 1, so that its parameter IS the z-depth in
-metres. Each solid is tested only in the rectangle of pixels that its bounding box projects to, and textures are
-evaluated only at hits. World axes: x, y along the floor, z up, metres. This file draws no random numbers.
+A world is the six faces of a room (an axis-aligned box seen from inside) and convex solids: boxes, spheres
+and frusta (cylinders and cones are frusta). Rays are cast through four sub-pixel places for colour and
+through the pixel centre for depth and labels; a ray's direction has camera z = 1, so that its parameter IS
+the z-depth in metres. Each solid is tested only in the rectangle of pixels that its bounding box projects
+to, and textures are evaluated only at hits. World axes: x, y along the floor, z up, metres. This file draws
+no random numbers.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -18,6 +20,7 @@ from shards.sources.scenes_textures import SIZE, Atlas
 NEAR = 0.05
 SUBPIXELS = np.array([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)], np.float32)
 CENTRE = np.array([(0.5, 0.5)], np.float32)
+_CORNERS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +38,8 @@ class Material:
 class Solid:
     """A convex body: centre (3,), half sizes (3,) in metres, rotation (3, 3) from its own axes to the world's.
 
-    A frustum's axis is its own z, its radius goes from the half sizes at the bottom to `taper` times them on top.
+    A frustum's axis is its own z; its radius goes from the half sizes at the bottom to `taper` (0..1) times
+    them on top.
     """
 
     shape: Literal["box", "sphere", "frustum"]
@@ -48,7 +52,7 @@ class Solid:
 
     @property
     def to_local(self) -> np.ndarray:
-        """(3, 3): world offsets from the centre to the body's own unit coordinates, in which it fills [-1, 1]^3."""
+        """(3, 3): world offsets from the centre to unit coordinates, in which the body fills [-1, 1]^3."""
         return self.rotation.T / self.half[:, None]
 
 
@@ -69,10 +73,26 @@ class World:
     solids: tuple[Solid, ...]
     atlas: Atlas
 
+    @cached_property
+    def centres(self) -> np.ndarray:
+        """Of all solids, (solids, 3)."""
+        return np.array([solid.centre for solid in self.solids]).reshape(-1, 3)
+
+    @cached_property
+    def to_local(self) -> np.ndarray:
+        """`Solid.to_local` of all solids, (solids, 3, 3)."""
+        return np.array([solid.to_local for solid in self.solids]).reshape(-1, 3, 3)
+
+    @cached_property
+    def corners(self) -> np.ndarray:
+        """The corners of all bounding boxes, (solids, 8, 3)."""
+        edges = np.array([solid.rotation * solid.half for solid in self.solids]).reshape(-1, 3, 3)
+        return self.centres[:, None] + _CORNERS @ edges.swapaxes(1, 2)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """A pinhole: intrinsics (3, 3) in pixels, pixel centres at +0.5, and world-to-camera [R | t] (3, 4), OpenCV axes."""
+    """A pinhole: intrinsics (3, 3) in pixels, centres at +0.5; world-to-camera [R | t] (3, 4), OpenCV axes."""
 
     intrinsics: np.ndarray
     world_to_camera: np.ndarray
@@ -111,33 +131,27 @@ def _ray_axes(camera: Camera, places: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return x[:, None, :].astype(np.float32), y[:, :, None].astype(np.float32)
 
 
-def _rectangle(solid: Solid, camera: Camera) -> tuple[slice, slice] | None:
-    """Rows and columns of pixels that can see the solid; None where it is behind or beside the picture."""
-    rotation, shift = camera.world_to_camera[:, :3], camera.world_to_camera[:, 3]
-    middle = rotation @ solid.centre + shift
-    edges = rotation @ (solid.rotation * solid.half)
-    corners = middle + _CORNERS @ edges.T
-    depth = corners[:, 2]
-    if depth.max() < NEAR:
-        return None
-    if depth.min() < NEAR:
-        return slice(0, camera.height), slice(0, camera.width)
+def _windows(world: World, camera: Camera) -> np.ndarray:
+    """Pixels that can see each solid, (solids, 4) integers: first and last + 1 row and column; empty if none can."""
+    local = world.corners @ camera.world_to_camera[:, :3].T + camera.world_to_camera[:, 3]
+    depth = local[..., 2]
     k = camera.intrinsics
-    x = corners[:, 0] / depth * k[0, 0] + k[0, 2]
-    y = corners[:, 1] / depth * k[1, 1] + k[1, 2]
-    left, right = max(0, int(x.min())), min(camera.width, int(x.max()) + 1)
-    top, bottom = max(0, int(y.min())), min(camera.height, int(y.max()) + 1)
-    return (slice(top, bottom), slice(left, right)) if left < right and top < bottom else None
-
-
-_CORNERS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = np.clip(local[..., 0] / depth * k[0, 0] + k[0, 2], -1, camera.width)
+        y = np.clip(local[..., 1] / depth * k[1, 1] + k[1, 2], -1, camera.height)
+    windows = np.stack([y.min(1), y.max(1) + 1, x.min(1), x.max(1) + 1], 1)
+    # A box that reaches behind the lens has no such outline; one that is wholly behind is not seen.
+    windows[depth.min(1) < NEAR] = 0, camera.height, 0, camera.width
+    windows[depth.max(1) < NEAR] = 0
+    return np.clip(windows, 0, [camera.height, camera.height, camera.width, camera.width]).astype(int)
 
 
 def _meet_box(o: Sequence, d: Sequence) -> np.ndarray:
     """Entry parameter of rays o + t d into [-1, 1]^3, inf where they miss."""
     enter, leave = None, None
     for origin, direction in zip(o, d, strict=True):
-        inverse = np.reciprocal(direction)
+        # Never zero, which would make an interval of NaN for a ray along a face.
+        inverse = np.reciprocal(direction + np.float32(1e-12))
         middle = inverse * -origin
         reach = np.abs(inverse, out=inverse)
         near, far = middle - reach, np.add(middle, reach, out=middle)
@@ -169,8 +183,10 @@ def _meet_frustum(o: Sequence, d: Sequence, taper: float) -> np.ndarray:
     c = o[0] * o[0] + o[1] * o[1] - radius * radius
     root = b * b - a * c
     root = np.sqrt(np.maximum(root, 0, out=root), out=root)
+    # The stable form of both roots: no difference of near-equal numbers.
+    twice = -(b + np.copysign(root, b))
     best = None
-    for t in ((-b - root) / a, (root - b) / a):
+    for t in (twice / a, c / twice):
         height = np.abs(o[2] + t * d[2])
         inside = (height <= 1) & (root > 0) & (radius + t * change >= 0)
         t = np.where(inside, t, np.inf)  # noqa: PLW2901
@@ -184,7 +200,7 @@ def _meet_frustum(o: Sequence, d: Sequence, taper: float) -> np.ndarray:
 
 
 def _meet(solid: Solid, origin: np.ndarray, rays: Sequence) -> np.ndarray:
-    """Entry parameter of rays with unit-space `origin` (3,) and directions `rays`, inf where they miss or lie behind."""
+    """Entry parameter of rays from unit-space `origin` (3,) along `rays`; inf where they miss or it lies behind."""
     if solid.shape == "box":
         t = _meet_box(origin, rays)
     elif solid.shape == "sphere":
@@ -213,10 +229,11 @@ def cast(world: World, camera: Camera, places: np.ndarray) -> Hits:
             ray = axes[axis, 0].astype(np.float32) * x + (axes[axis, 1] * y + axes[axis, 2]).astype(
                 np.float32
             )
-            wall = np.where(
-                ray > 0, np.float32(world.room.size[axis] - position[axis]), np.float32(-position[axis])
-            )
-            far.append((wall / ray, ray > 0))
+            positive = ray > 0
+            ahead, behind = world.room.size[axis] - position[axis], position[axis]
+            # A ray along the wall divides by zero and meets it at infinity, as it should.
+            wall = np.where(positive, np.float32(ahead), np.float32(behind)) / np.abs(ray)
+            far.append((wall, positive))
         depth = far[0][0]
         surface = far[0][1].astype(np.uint8)
         for axis in (1, 2):
@@ -224,22 +241,19 @@ def cast(world: World, camera: Camera, places: np.ndarray) -> Hits:
             nearer = t < depth
             np.copyto(depth, t, where=nearer)
             np.copyto(surface, positive.view(np.uint8) + np.uint8(2 * axis), where=nearer)
-        for number, solid in enumerate(world.solids, start=6):
-            window = _rectangle(solid, camera)
-            if window is None:
+        directions = (world.to_local @ axes).astype(np.float32)
+        origins = (world.to_local @ (position - world.centres)[..., None])[..., 0].astype(np.float32)
+        for number, (top, bottom, left, right) in enumerate(_windows(world, camera).tolist()):
+            if top >= bottom or left >= right:
                 continue
-            rows, columns = window
-            local = solid.to_local
-            direction, origin = (
-                (local @ axes).astype(np.float32),
-                (local @ (position - solid.centre)).astype(np.float32),
-            )
+            rows, columns = slice(top, bottom), slice(left, right)
+            direction = directions[number]
             part_x, part_y = x[:, :, columns], y[:, rows, :]
             rays = [direction[i, 0] * part_x + (direction[i, 1] * part_y + direction[i, 2]) for i in range(3)]
-            t = _meet(solid, origin, rays)
+            t = _meet(world.solids[number], origins[number], rays)
             nearer = t < depth[:, rows, columns]
             np.copyto(depth[:, rows, columns], t, where=nearer)
-            np.copyto(surface[:, rows, columns], np.uint8(number), where=nearer)
+            np.copyto(surface[:, rows, columns], np.uint8(number + 6), where=nearer)
     return Hits(depth=depth, surface=surface)
 
 
@@ -383,10 +397,12 @@ def shadows(world: World, camera: Camera, hits: Hits, lamp: np.ndarray) -> np.nd
     square = (beam * beam).sum(0)
     lit = np.ones(depth.size, np.float32)
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        for solid in world.solids:
+        middles = world.centres.astype(np.float32) - lamp
+        for solid, middle, local in zip(
+            world.solids, middles, world.to_local.astype(np.float32), strict=True
+        ):
             if solid.material.glow:
                 continue
-            middle = solid.centre.astype(np.float32) - lamp
             reach2 = np.float32((solid.half**2).sum())
             along = middle @ beam
             # The bounding sphere's distance from the beam, with 0 <= along / square <= 1 in the reach of it.
@@ -394,18 +410,24 @@ def shadows(world: World, camera: Camera, hits: Hits, lamp: np.ndarray) -> np.nd
             near = np.flatnonzero((off < reach2) & (along > 0) & (lit > 0))
             if not near.size:
                 continue
-            local = solid.to_local.astype(np.float32)
             t = _meet(solid, -local @ middle, list(local @ beam[:, near]))
             lit[near[t < 0.998]] = 0
-    lit = lit.reshape(shape)
-    padded = np.pad(lit, 1, mode="edge")
-    rows = padded[:-2] + padded[1:-1] + padded[2:]
-    return (rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) / 9
+    # Soft edges, but never from one surface on to the next.
+    padded, surface = np.pad(lit.reshape(shape), 1), np.pad(hits.surface[0], 1, constant_values=255)
+    height, width = shape
+    total, count = np.zeros(shape, np.float32), np.zeros(shape, np.float32)
+    for down in range(3):
+        for across in range(3):
+            window = np.s_[down : down + height, across : across + width]
+            same = surface[window] == hits.surface[0]
+            total += padded[window] * same
+            count += same
+    return total / count
 
 
 @dataclass(frozen=True, kw_only=True)
 class Picture:
-    """A rendered view: linear `colour` (H, W, 3) float32, exact `depth` (H, W) float32 metres, `labels` (H, W) uint8."""
+    """A view: linear `colour` (H, W, 3) float32, exact `depth` (H, W) float32 metres, `labels` (H, W) uint8."""
 
     colour: np.ndarray
     depth: np.ndarray

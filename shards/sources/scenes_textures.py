@@ -1,10 +1,10 @@
 """Procedural textures of the rendered scenes: square, tileable reflectance images made with numpy alone.
 
-A family is a function `(rng) -> (tone, shade)` of two (256, 256) float32 fields: `tone` in [0, 1] is looked up in
-a palette, `shade` multiplies the colour (joints, grain, stains). A texture is a family, a palette and a detail
-layer; textures of one scene share an `Atlas` with all their mip levels in one flat array, so that the renderer
-samples any mixture of materials in one gather. Some families belong to the held-out split only. This file knows
-nothing of geometry, light or cameras.
+A family is a function `(rng) -> (tone, shade)` of two (256, 256) float32 fields: `tone` in [0, 1] is looked
+up in a palette, `shade` multiplies the colour (joints, grain, stains). A texture is a family, a palette and
+a detail layer; textures of one scene share an `Atlas` with all their mip levels in one flat array, so that
+the renderer samples any mixture of materials in one gather. Some families belong to the held-out split
+only. This file knows nothing of geometry, light or cameras.
 """
 
 from collections.abc import Callable
@@ -54,7 +54,7 @@ def noise(rng: np.random.Generator, lowest: float, highest: float, slope: float,
     field = field.astype(np.float32, copy=False)
     if stretch > 1:
         field = np.tile(field[::stretch], (stretch, 1))[:SIZE]
-    return (field - field.mean()) / (field.std() + 1e-6)
+    return (field - field.mean()) / max(field.std(), np.float32(1e-20))
 
 
 def _unit(field: Field) -> Field:
@@ -333,10 +333,10 @@ def palette(rng: np.random.Generator, saturation: float, *, held_out: bool) -> n
     anchors = int(rng.integers(3, 6))
     light = np.linspace(0.08, 0.75, anchors) + rng.uniform(-0.06, 0.06, anchors)
     light = rng.permutation(light) * rng.uniform(0.6, 1.05)
-    # Six gaps of a third of their sixth: training draws from two thirds of every sixth, the held-out split the rest.
-    sixth, within = rng.integers(6), rng.random()
-    hue = (sixth + (0.67 + 0.33 * within if held_out else 0.67 * within)) / 6
-    hues = hue + rng.choice([0.0, 0.5], anchors, p=[0.75, 0.25]) + rng.normal(0, 0.03, anchors)
+    # The hue circle in sixths, from red by way of violet and blue: training takes two thirds of each.
+    sixth = rng.choice(6, p=[0.08, 0.10, 0.26, 0.10, 0.12, 0.34])
+    within = rng.uniform(2 / 3, 1) if held_out else rng.uniform(0, 2 / 3)
+    hues = (sixth + within) / 6 + rng.choice([0.0, 0.5], anchors, p=[0.8, 0.2]) + rng.normal(0, 0.05, anchors)
     chroma = saturation * rng.uniform(0.2, 1, anchors)
     wheel = 0.5 + 0.5 * np.cos(2 * np.pi * (hues[:, None] + np.array([0, 1 / 3, 2 / 3])))
     colours = light[:, None] * (
@@ -349,13 +349,16 @@ def palette(rng: np.random.Generator, saturation: float, *, held_out: bool) -> n
     return np.clip(table, 0.02, 0.9).astype(np.float32)
 
 
-def paint(rng: np.random.Generator, family: Family, table: np.ndarray, detail: float) -> np.ndarray:
-    """One texture, (SIZE, SIZE, 3) float32 linear reflectance in (0, 1): family, palette, stains and grain."""
+def paint(rng: np.random.Generator, family: Family, table: np.ndarray, stain: Field) -> np.ndarray:
+    """One texture, (SIZE, SIZE, 3) float32 linear reflectance in (0, 1]: family, palette `table` and stain.
+
+    `stain` (SIZE, SIZE) multiplies everything, shifted at random: a scene's textures can share one.
+    """
     tone, shade = family(rng)
-    stain = noise(rng, 1, 45, 0.9)
-    shade = shade * np.clip(1 + detail * stain, 0.3, 1.7)
+    across, down = rng.integers(0, SIZE, 2)
+    shade = shade * np.roll(stain, (int(down), int(across)), (0, 1))
     index = np.clip(tone * 255, 0, 255).astype(np.uint8)
-    return np.minimum(table[index] * shade[..., None], 1)
+    return np.minimum(table[index] * shade.astype(np.float32, copy=False)[..., None], 1)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Where the cameras of a rendered scene stand and how each exposes: views that overlap, none of them blank.
 
-A path walks round the scene's middle; each step is drawn again until a cheap 20 x 20 cast says that the view is
-clear (nothing in front of the lens, no wall filling it) and shares the wished part of its picture with the views
-before. Exposure, white balance, gamma and the balance of the lamps change from view to view, and the held-out
-split reaches beyond what training sees.
+A path walks round the scene's middle; each step is drawn again until a cheap 20 x 20 cast says that the
+view is clear (nothing in front of the lens, no wall filling it) and shares the wished part of its picture
+with the views before. Exposure, white balance, gamma and the balance of the lamps change from view to view,
+and the held-out split reaches beyond what training sees.
 """
 
 from dataclasses import dataclass
