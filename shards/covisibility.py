@@ -1,6 +1,6 @@
 """How much of one view another one sees: from shared 3-D points, or from depth and poses; and cutting by it.
 
-Overlap is a float matrix (N, N): row i, column j = the share of what view i sees that view j sees too, 0 to 1.
+Overlap is a float matrix (N, N): row i, column j = the share of what view i sees that view j sees too.
 On disk it is symmetric, the smaller of the two directions (a detail inside a wide view overlaps it little:
 what a patch shows there, it hardly shows here), as uint8 round(254 x overlap), 255 where nobody knows. This
 file knows nothing of files and pictures.

@@ -139,7 +139,7 @@ def _turn_camera(frame: Frame, turn: np.ndarray) -> tuple[np.ndarray | None, np.
 def _encode_depth(
     depth: np.ndarray | None, size: tuple[int, int]
 ) -> tuple[bytes, float | None, np.ndarray | None]:
-    """16-bit PNG, its scale, and the depth that reading it gives; nothing where nothing is known."""
+    """16-bit PNG, its scale, and the depth that it gives back; nothing where nothing is known."""
     if depth is None:
         return b"", None, None
     known = nearest(np.asarray(depth, np.float32), size)

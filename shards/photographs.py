@@ -188,3 +188,14 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split()).rstrip(".") or type(error).__name__
     truncated = any(word in text.lower() for word in ("truncated", "premature end", "eof", "end of file"))
     return f"is truncated ({text})" if truncated else f"cannot be decoded ({text})"
+
+
+def file_geometry(path: Path) -> tuple[tuple[int, int], int] | None:
+    """((H, W) as stored, EXIF orientation) from a picture's header; None where it has no readable one."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as opened:
+                return (opened.height, opened.width), _orientation(opened)
+    except Exception:  # as in read_photograph, which will name it
+        return None

@@ -110,7 +110,7 @@ class Dataset:
 
     def __init__(self, path: str | Path) -> None:
         self.root = Path(path)
-        self.header, self.shards, self.hash = _read_manifest(self.root)
+        self.header, self.shards, self.hash = read_manifest(self.root)
         tables = [self._read_chunk_table(shard) for shard in self.shards]
         counts = np.array([len(table) for table in tables], np.int64)
         self._table = np.concatenate([np.empty(0, fmt.INDEX_CHUNK), *tables])
@@ -372,7 +372,8 @@ def _check_version(version: Any, path: Path) -> None:
         )
 
 
-def _read_manifest(root: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+def read_manifest(root: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
+    """First line, shard lines, and sha256 of the shard lines of `root`'s manifest; NotADataset says why not."""
     path = root / "manifest.jsonl"
     try:
         lines = path.read_text().splitlines()

@@ -15,6 +15,7 @@ import os
 import re
 import shutil
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -162,8 +163,9 @@ class DatasetWriter:
         self._finished = False
 
     def __enter__(self) -> "DatasetWriter":
-        self.staging.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.staging / "lock").open("w")
+        with self._writing():
+            self.staging.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.staging / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -187,11 +189,23 @@ class DatasetWriter:
     def add(self, chunk: EncodedChunk) -> None:
         """Append one chunk, opening a new shard where this one is full."""
         size = sum(map(len, (*chunk.jpegs, *chunk.depths, *chunk.labels)))
-        if self._shard is not None and self._shard.end + size > self.shard_bytes:
-            self._close_shard()
-        if self._shard is None:
-            self._shard = _Shard(self.staging, f"{self.source}-{len(self._lines):06d}")
-        self._shard.add(chunk)
+        with self._writing():
+            if self._shard is not None and self._shard.end + size > self.shard_bytes:
+                self._close_shard()
+            if self._shard is None:
+                self._shard = _Shard(self.staging, f"{self.source}-{len(self._lines):06d}")
+            self._shard.add(chunk)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk or a folder that is not ours is the user's to mend."""
+        try:
+            yield
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise fmt.ShardsError(
+                f"{self.out} cannot be written: {reason}; nothing was left there"
+            ) from error
 
     def _close_shard(self) -> None:
         assert self._shard is not None
@@ -204,6 +218,10 @@ class DatasetWriter:
 
         `header` holds what the builder knows (splits, licences, options); totals and version are added here.
         """
+        with self._writing():
+            return self._finish(header)
+
+    def _finish(self, header: dict[str, Any]) -> dict[str, Any]:
         if self._shard is not None:
             self._close_shard()
         totals = {key: sum(line[key] for line in self._lines) for key in ("bytes", "chunks", "frames")}
