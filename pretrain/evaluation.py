@@ -17,6 +17,7 @@ from PIL import Image
 
 import mum
 import shards
+from mum.pictures import reconstruction_picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,11 +103,12 @@ class Evaluation:
         out = model(images, mask_ratio=self._mask_ratio, noise=noise)
         patch = model.config.encoder.patch_size
         parts = [
-            mum.pictures.reconstruction_picture(
+            reconstruction_picture(
                 scene.cpu(),
                 out.pred[k * views : (k + 1) * views].float().cpu(),
                 out.mask[k * views : (k + 1) * views].cpu(),
                 patch,
+                norm_pix_loss=model.config.norm_pix_loss,
             )
             for k, scene in enumerate(images)
         ]

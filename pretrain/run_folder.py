@@ -106,8 +106,8 @@ def decide(folder: RunFolder, resume: str, identity: Mapping[str, Any]) -> Begin
         differences = name_differences(read_json(folder.config).get("identity", {}), identity)
         if differences:
             raise InputError(
-                f"{folder.root} holds another run: {differences}; give another --out, or the options it began "
-                "with"
+                f"{folder.root} holds another run: {differences}; give another --out, or the options it "
+                "began with"
             )
         own = newest(folder.checkpoints)
         if own is not None:
