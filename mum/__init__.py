@@ -14,6 +14,7 @@ from mum.attention import use_attention, use_plain_attention
 from mum.cross_view import cross_view_gain
 from mum.decoder import DecoderConfig
 from mum.encoder import PRESETS, EncoderConfig
+from mum.errors import InputError
 from mum.masked import MuM, MuMConfig, MuMOutput, create_model, mask_noise, patchify, unpatchify
 from mum.weights import WeightsError, load, load_reference, read_header, save
 
@@ -21,6 +22,7 @@ __all__ = [
     "PRESETS",
     "DecoderConfig",
     "EncoderConfig",
+    "InputError",
     "MuM",
     "MuMConfig",
     "MuMOutput",

@@ -3,8 +3,11 @@
 import argparse
 import difflib
 import json
+import os
 import re
 import sys
+import tempfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -16,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mum import photos, pictures
+from mum.errors import InputError
 from mum.export import export
 from mum.masked import MuM, mask_noise
 from mum.weights import WeightsError, load, read_header, replace_file, resolve
@@ -95,19 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     run = {"export": run_export, "info": run_info, "reconstruct": run_reconstruct, "features": run_features}
     try:
         run[options.command](options)
-    except (ValueError, OSError) as error:
-        # Only what a user can mend: our own ValueErrors and the operating system's refusals.
-        if type(error) is ValueError and not _from_here(error):
-            raise
+    except (InputError, OSError) as error:
         print(f"python -m mum {options.command}: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
-
-
-def _from_here(error: BaseException) -> bool:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return trace is not None and trace.tb_frame.f_globals.get("__name__", "").split(".")[0] == "mum"
 
 
 def run_export(options: argparse.Namespace) -> None:
@@ -157,9 +151,9 @@ def run_reconstruct(options: argparse.Namespace) -> None:
     """`reconstruct`."""
     out = Path(options.out)
     if out.suffix.lower() not in photos.SUFFIXES:
-        raise photos.PhotoError(f"{out} is not a picture's name: end it in .png or .jpg")
+        raise InputError(f"{out} is not a picture's name: end it in .png or .jpg")
     if out.exists() and not options.force:
-        raise photos.PhotoError(f"{out} exists: choose another --out, or replace it with --force")
+        raise InputError(f"{out} exists: choose another --out, or replace it with --force")
     model = load(options.weights)
     if model.decoder is None:
         raise WeightsError(
@@ -194,41 +188,64 @@ def run_reconstruct(options: argparse.Namespace) -> None:
 def run_features(options: argparse.Namespace) -> None:
     """`features`: one pass writes the arrays and sums up their PCA, a second one draws the pictures."""
     if options.batch_size < 1:
-        raise photos.PhotoError(f"--batch-size {options.batch_size}: at least 1")
+        raise InputError(f"--batch-size {options.batch_size}: at least 1")
     out = Path(options.out)
     if out.exists() and not out.is_dir():
-        raise photos.PhotoError(f"{out} is a file: --out names a folder")
+        raise InputError(f"{out} is a file: --out names a folder")
     model = load(options.weights)
     size = _size(options, model)
     found = photos.find_photos(options.photos)
-    targets = _targets(found, out)
-    width = model.config.encoder.width
-    count, total = 0, torch.zeros(width, dtype=torch.float64)
-    outer = torch.zeros(width, width, dtype=torch.float64)
-    paths = [path for path, _ in found]
-    for places, images in tqdm(
-        _batches(paths, size, model.config.encoder.patch_size, options.batch_size),
-        desc="features",
-        unit="batch",
-        disable=None,
-    ):
-        classes, maps = encode(model, images)
-        flat = maps.reshape(-1, width).double()
-        count, total, outer = count + len(flat), total + flat.sum(0), outer + flat.T @ flat
-        for place, cls, patches in zip(places, classes.numpy(), maps.numpy(), strict=True):
-            _save_arrays(targets[place].with_suffix(".npz"), cls=cls, patches=patches)
-    mean, directions = pictures.pca_of_moments(count, total, outer)
-    spread = directions.T.double() @ (outer / count - torch.outer(total, total) / count**2)
-    scale = (spread * directions.T.double()).sum(dim=1).clamp(min=0).sqrt().float()
-    for target in tqdm(targets, desc="pictures", unit="picture", disable=None):
-        with np.load(target.with_suffix(".npz")) as arrays:
-            maps = torch.from_numpy(arrays["patches"])[None]
-        colours = pictures.pca_colours(maps, mean, directions, scale)[0]
-        _save_picture(np.kron(colours, np.ones((16, 16, 1), np.uint8)), target.with_suffix(".png"))
+    names = _result_names(found)
+    out.mkdir(parents=True, exist_ok=True)
+    # All of it appears at the end, or nothing: a broken photograph leaves no half of a folder behind.
+    with tempfile.TemporaryDirectory(dir=out, prefix=".features.") as folder:
+        temporary = Path(folder)
+        batches = _batches(
+            [path for path, _ in found], size, model.config.encoder.patch_size, options.batch_size
+        )
+        moments = _Moments(model.config.encoder.width)
+        bar = tqdm(total=len(found), desc="features", unit="photo", disable=None)
+        for places, images in batches:
+            classes, maps = encode(model, images)
+            moments.add(maps)
+            for place, cls, patches in zip(places, classes.numpy(), maps.numpy(), strict=True):
+                target = temporary / f"{names[place]}.npz"
+                target.parent.mkdir(parents=True, exist_ok=True)
+                np.savez(target, cls=cls, patches=patches)
+            bar.update(len(places))
+        bar.close()
+        mean, directions, scale = moments.pca()
+        for name in tqdm(names, desc="pictures", unit="photo", disable=None):
+            with np.load(temporary / f"{name}.npz") as arrays:
+                maps = torch.from_numpy(arrays["patches"])[None]
+            colours = pictures.pca_colours(maps, mean, directions, scale)[0]
+            Image.fromarray(np.kron(colours, np.ones((16, 16, 1), np.uint8))).save(temporary / f"{name}.png")
+        for name in names:
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            for suffix in (".npz", ".png"):
+                os.replace(temporary / f"{name}{suffix}", out / f"{name}{suffix}")
     if options.json:
-        print(json.dumps({"written": [str(target.with_suffix(".npz")) for target in targets]}))
+        print(json.dumps({"written": [str(out / f"{name}.npz") for name in names]}))
     else:
-        print(f"wrote features (.npz) and pictures (.png) of {len(targets)} photographs to {out}")
+        print(f"wrote features (.npz) and pictures (.png) of {len(names)} photographs to {out}")
+
+
+class _Moments:
+    """Running sums for a PCA over any number of feature maps."""
+
+    def __init__(self, width: int) -> None:
+        self.count = 0
+        self.total = torch.zeros(width, dtype=torch.float64)
+        self.outer = torch.zeros(width, width, dtype=torch.float64)
+
+    def add(self, maps: Tensor) -> None:
+        flat = maps.reshape(-1, maps.shape[-1]).double()
+        self.count += len(flat)
+        self.total += flat.sum(0)
+        self.outer += flat.T @ flat
+
+    def pca(self) -> tuple[Tensor, Tensor, Tensor]:
+        return pictures.pca_of_moments(self.count, self.total, self.outer)
 
 
 @torch.inference_mode()
@@ -245,26 +262,21 @@ def _size(options: argparse.Namespace, model: MuM) -> int:
     trained = read_header(options.weights)["preprocessing"].get("size", model.config.encoder.image_size)
     size = trained if options.size is None else options.size
     if size < patch or size % patch:
-        raise photos.PhotoError(
+        raise InputError(
             f"--size {size}: this model needs a multiple of its patch of {patch} px, such as "
             f"{max(1, round(size / patch)) * patch}"
         )
     return size
 
 
-def _targets(found: list[tuple[Path, Path]], out: Path) -> list[Path]:
-    """Where each photograph's results go, without suffix; a.jpg beside a.png keep their suffix in the
-    name."""
-    stems = [name.with_suffix("") for _, name in found]
-    names = [
-        stem if stems.count(stem) == 1 else name.with_name(name.name.replace(".", "_"))
-        for stem, (_, name) in zip(stems, found, strict=True)
-    ]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise photos.PhotoError(f"two photographs would both be written to {out / twice}: give their folder")
-    # A name with further dots must survive the suffix that is put on later.
-    return [out / name.with_name(name.name.replace(".", "_")) for name in names]
+def _result_names(found: list[tuple[Path, Path]]) -> list[Path]:
+    """Names of the results, without suffix; a.jpg beside a.png keep theirs: a.jpg.npz, a.png.npz."""
+    stems = Counter(name.with_suffix("") for _, name in found)
+    names = [name.with_suffix("") if stems[name.with_suffix("")] == 1 else name for _, name in found]
+    name, times = Counter(names).most_common(1)[0]
+    if times > 1:
+        raise InputError(f"{times} photographs are named {name}: give the folder that holds them all")
+    return names
 
 
 def _batches(
@@ -286,14 +298,6 @@ def _batches(
 def _save_picture(picture: np.ndarray, path: Path) -> None:
     kind = Image.registered_extensions()[path.suffix.lower()]
     replace_file(path, lambda temporary: Image.fromarray(picture).save(temporary, format=kind))
-
-
-def _save_arrays(path: Path, **arrays: np.ndarray) -> None:
-    def write(temporary: Path) -> None:
-        with temporary.open("wb") as file:
-            np.savez(file, **arrays)
-
-    replace_file(path, write)
 
 
 if __name__ == "__main__":

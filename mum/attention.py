@@ -23,6 +23,8 @@ import torch.nn.functional as F
 from timm.layers import AttentionRope
 from torch import Tensor, nn
 
+from mum.errors import InputError
+
 Backend = Literal["auto", "sdpa", "plain", "varlen", "xformers"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
 
@@ -107,7 +109,7 @@ def ragged_attention(
         (I, T, heads, head_dim).
 
     Raises:
-        ValueError: the backend cannot run here (device, dtype, or a package that is not installed).
+        InputError: the backend cannot run here (device, dtype, or a package that is not installed).
     """
     if backend == "auto":
         half = q.dtype in (torch.bfloat16, torch.float16)
@@ -131,7 +133,7 @@ def _grouped(plain: bool) -> Callable[[Tensor, Tensor, Tensor, SceneLayout], Ten
 
 def _varlen(q: Tensor, k: Tensor, v: Tensor, layout: SceneLayout) -> Tensor:
     if not (q.is_cuda and q.dtype in (torch.bfloat16, torch.float16)):
-        raise ValueError(
+        raise InputError(
             f"the attention backend varlen needs CUDA and half precision, not {q.device.type} and {q.dtype}: "
             "use autocast on a GPU, or the backend sdpa"
         )
@@ -147,7 +149,7 @@ def _xformers(q: Tensor, k: Tensor, v: Tensor, layout: SceneLayout) -> Tensor:
         from xformers.ops import memory_efficient_attention
         from xformers.ops.fmha.attn_bias import BlockDiagonalMask
     except ImportError as error:
-        raise ValueError(
+        raise InputError(
             f"the attention backend xformers cannot be imported ({error}): pip install 'mumkit[xformers]'"
         ) from error
     mask = BlockDiagonalMask.from_seqlens([count * layout.tokens for count in layout.views], device=q.device)
@@ -169,12 +171,12 @@ def use_attention(module: nn.Module, backend: Backend) -> None:
     """Choose the attention of every block inside a module, encoder and decoder.
 
     Raises:
-        ValueError: an unknown backend.
+        InputError: an unknown backend.
     """
     if backend not in BACKENDS:
         near = difflib.get_close_matches(backend, BACKENDS, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"unknown attention backend {backend!r}{hint}: one of {', '.join(BACKENDS)}")
+        raise InputError(f"unknown attention backend {backend!r}{hint}: one of {', '.join(BACKENDS)}")
     for part in module.modules():
         if isinstance(part, AttentionRope):
             part.fused_attn = backend != "plain"

@@ -7,6 +7,7 @@ images, same masks. About zero for a model that looks at one view only.
 import torch
 from torch import Tensor
 
+from mum.errors import InputError
 from mum.masked import MuM
 
 
@@ -31,10 +32,10 @@ def cross_view_gain(
         (own, strangers), mean losses over the scored scenes' images. The gain is strangers - own.
 
     Raises:
-        ValueError: fewer scenes than views, a single view, or no scene to score.
+        InputError: fewer scenes than views, a single view, or no scene to score.
     """
     if images.dim() != 5 or not images.shape[0] >= images.shape[1] >= 2:
-        raise ValueError(
+        raise InputError(
             f"images of shape {tuple(images.shape)}: the cross-view gain needs (B, S, 3, H, W) with at least "
             "two views a scene and at least as many scenes as views"
         )
@@ -43,7 +44,7 @@ def cross_view_gain(
         scored = torch.ones(scenes, dtype=torch.bool)
     scored = scored.to(images.device)
     if not scored.any():
-        raise ValueError(f"none of the {scenes} scenes is to be scored")
+        raise InputError(f"none of the {scenes} scenes is to be scored")
     pack = torch.arange(scenes, device=images.device)[:, None]
     view = torch.arange(views, device=images.device)
     stranger = (pack + view) % scenes

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mum.attention import Backend, SceneLayout, dense_attention, ragged_attention
+from mum.errors import InputError
 from mum.rope import compute_dtype, rope_table, rotate, signed_sin
 
 
@@ -34,7 +35,7 @@ class DecoderConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.width // self.heads) % 4:
-            raise ValueError(
+            raise InputError(
                 f"a decoder of width {self.width} with {self.heads} heads has heads of "
                 f"{self.width / self.heads:g}: the head width must be a multiple of 4"
             )
@@ -157,7 +158,7 @@ class Decoder(nn.Module):
     def _put_in_place(self, x: Tensor, place: Tensor) -> Tensor:
         # Every masked patch points at the one mask token that follows the kept ones.
         images, kept = x.shape[0], x.shape[1] - 1
-        x = torch.cat((x, self.mask_token.to(x.dtype).expand(images, 1, -1)), dim=1)
+        x = torch.cat((x.to(self.mask_token.dtype), self.mask_token.expand(images, 1, -1)), dim=1)
         index = F.pad(place.clamp(max=kept) + 1, (1, 0))
         return x.gather(1, index.unsqueeze(-1).expand(-1, -1, x.shape[-1]))
 

@@ -20,6 +20,7 @@ from timm.models import Eva, build_model_with_cfg, register_model
 from timm.models.eva import checkpoint_filter_fn
 from torch import Tensor
 
+from mum.errors import InputError
 from mum.rope import TEMPERATURE, compute_dtype, rope_table
 
 
@@ -42,7 +43,7 @@ class EncoderConfig:
 
     def __post_init__(self) -> None:
         if self.width % self.heads or (self.width // self.heads) % 4:
-            raise ValueError(
+            raise InputError(
                 f"an encoder of width {self.width} with {self.heads} heads has heads of "
                 f"{self.width / self.heads:g}: the head width must be a multiple of 4"
             )
@@ -176,12 +177,12 @@ def patch_grid(encoder: Eva, images: Tensor) -> tuple[int, int]:
     """Patches (down, across) of images (..., H, W).
 
     Raises:
-        ValueError: H or W is not a multiple of the patch size.
+        InputError: H or W is not a multiple of the patch size.
     """
     down, across = encoder.patch_embed.patch_size
     height, width = images.shape[-2:]
     if height % down or width % across:
-        raise ValueError(
+        raise InputError(
             f"images of {height} x {width} pixels do not divide into patches of {down} x {across}: resize or "
             f"crop them to {max(height // down, 1) * down} x {max(width // across, 1) * across}"
         )
@@ -200,7 +201,7 @@ def encode_kept(encoder: Eva, images: Tensor, keep: Tensor) -> Tensor:
         (I, 1 + K, width) after the last norm: the class token, then the patches in the order of `keep`.
 
     Raises:
-        ValueError: H or W is not a multiple of the patch size.
+        InputError: H or W is not a multiple of the patch size.
     """
     grid = patch_grid(encoder, images)
     patch = encoder.patch_embed.patch_size[0]
@@ -211,7 +212,7 @@ def encode_kept(encoder: Eva, images: Tensor, keep: Tensor) -> Tensor:
     # The patch kernel as a matrix: the same sums, and a far quicker backward than a convolution's on CPUs.
     kernel = encoder.patch_embed.proj
     x = F.linear(tiles.flatten(2), kernel.weight.flatten(1), kernel.bias)
-    x = torch.cat((encoder.cls_token.expand(len(x), -1, -1).to(x.dtype), x), dim=1)
+    x = torch.cat((encoder.cls_token.expand(len(x), -1, -1), x.to(encoder.cls_token.dtype)), dim=1)
 
     head_dim = encoder.blocks[0].attn.head_dim
     table = rope_table(grid, head_dim, "identity", images.device, compute_dtype(images))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from mum.decoder import Decoder, DecoderConfig
 from mum.encoder import PRESETS, EncoderConfig, build_encoder, encode_kept, patch_grid
+from mum.errors import InputError
 
 DECODERS = MappingProxyType(
     {
@@ -58,7 +59,7 @@ class MuMConfig:
         """Rebuild a config.
 
         Raises:
-            ValueError: a field that this version does not know, or one that is missing.
+            InputError: a field that this version does not know, or one that is missing.
         """
         values = dict(_checked(cls, values))
         values["encoder"] = EncoderConfig(**_checked(EncoderConfig, values["encoder"]))
@@ -74,11 +75,11 @@ def _checked(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     known = {field.name for field in fields(cls)}
     needed = {field.name for field in fields(cls) if field.default is field.default_factory}
     if unknown := sorted(values.keys() - known):
-        raise ValueError(
+        raise InputError(
             f"{cls.__name__} has no field {', '.join(unknown)}: the file is newer than this code"
         )
     if missing := sorted(needed - values.keys()):
-        raise ValueError(f"{cls.__name__} lacks {', '.join(missing)}")
+        raise InputError(f"{cls.__name__} lacks {', '.join(missing)}")
     return values
 
 
@@ -101,12 +102,14 @@ def uniform_mask(noise: Tensor, mask_ratio: float) -> UniformMask:
         mask_ratio: share of patches to mask, in [0, 1).
 
     Raises:
-        ValueError: the ratio would keep no patch, or mask none.
+        InputError: the ratio would keep no patch, or mask none.
     """
+    if not 0 <= mask_ratio < 1:
+        raise InputError(f"mask ratio {mask_ratio} is not in [0, 1)")
     patches = noise.shape[1]
     kept = int(patches * (1 - mask_ratio))
     if not 0 < kept < patches:
-        raise ValueError(
+        raise InputError(
             f"mask ratio {mask_ratio} keeps {kept} of {patches} patches: it must keep one and mask one"
         )
     order = noise.argsort(dim=1, stable=True)
@@ -124,7 +127,12 @@ def mask_noise(seed: int, step: int, lane: int, shape: tuple[int, ...]) -> Tenso
 
     Returns:
         float32 tensor on the CPU.
+
+    Raises:
+        InputError: a negative key.
     """
+    if min(seed, step, lane) < 0:
+        raise InputError(f"seed {seed}, step {step}, lane {lane}: none may be negative")
     bits = np.random.Philox(key=[seed, lane], counter=[0, 0, 0, step]).random_raw(int(np.prod(shape)))
     return torch.from_numpy(((bits >> 40).astype(np.float32) * np.float32(2**-24)).reshape(shape))
 
@@ -197,10 +205,10 @@ class MuM(nn.Module):
             noise: (I, L) that decides the mask; drawn from torch's generator if None.
 
         Raises:
-            ValueError: shapes that do not fit together, or a model without a decoder.
+            InputError: shapes that do not fit together, or a model without a decoder.
         """
         if self.decoder is None:
-            raise ValueError(
+            raise InputError(
                 f"this {self.config.name} was loaded without its decoder: use model.encoder, or load a file "
                 "exported with --with-decoder"
             )
@@ -209,7 +217,7 @@ class MuM(nn.Module):
         if noise is None:
             noise = torch.rand(len(images), grid[0] * grid[1], device=images.device)
         elif tuple(noise.shape) != (len(images), grid[0] * grid[1]):
-            raise ValueError(
+            raise InputError(
                 f"noise of shape {tuple(noise.shape)} for {len(images)} images of {grid[0]} x {grid[1]} "
                 f"patches: expected ({len(images)}, {grid[0] * grid[1]})"
             )
@@ -240,7 +248,7 @@ def as_pack(images: Tensor, views: Tensor | Sequence[int] | None) -> tuple[Tenso
     """Bring images to (I, 3, H, W) and view counts to the host.
 
     Raises:
-        ValueError: a shape that is neither layout, or counts that do not add up to I.
+        InputError: a shape that is neither layout, or counts that do not add up to I.
     """
     if images.dim() == 5 and views is None:
         scenes, count = images.shape[:2]
@@ -248,19 +256,19 @@ def as_pack(images: Tensor, views: Tensor | Sequence[int] | None) -> tuple[Tenso
     elif images.dim() == 4 and views is not None:
         counts = tuple(views.tolist() if isinstance(views, Tensor) else views)
     elif images.dim() == 4:
-        raise ValueError(
+        raise InputError(
             f"images of shape {tuple(images.shape)} need views, the number of images of each scene "
             "(or give scenes as one tensor (B, S, 3, H, W))"
         )
     else:
-        raise ValueError(
+        raise InputError(
             f"images of shape {tuple(images.shape)}{' with views' if views is not None else ''}: expected "
             "(I, 3, H, W) with views, or (B, S, 3, H, W) without"
         )
     if images.shape[1] != 3:
-        raise ValueError(f"images have {images.shape[1]} channels on axis -3, expected 3 (RGB)")
+        raise InputError(f"images have {images.shape[1]} channels on axis -3, expected 3 (RGB)")
     if not counts or min(counts) < 1 or sum(counts) != len(images):
-        raise ValueError(
+        raise InputError(
             f"views {list(counts)} add up to {sum(counts)} images, but the pack holds {len(images)}: "
             "every scene needs at least one view and the counts must add up"
         )
@@ -283,12 +291,12 @@ def create_model(
         norm_eps: epsilon of the layer norms of the encoder and of the preset's decoder.
 
     Raises:
-        ValueError: an unknown preset.
+        InputError: an unknown preset.
     """
     if name not in PRESETS:
         near = difflib.get_close_matches(name, PRESETS, n=1)
         hint = f" (did you mean {near[0]}?)" if near else ""
-        raise ValueError(f"unknown model {name!r}{hint}: one of {', '.join(PRESETS)}")
+        raise InputError(f"unknown model {name!r}{hint}: one of {', '.join(PRESETS)}")
     return MuM(
         MuMConfig(
             name=name,

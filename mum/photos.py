@@ -10,10 +10,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+from mum.errors import InputError
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".ppm"})
 
 
-class PhotoError(ValueError):
+class PhotoError(InputError):
     """A photograph or folder that cannot be used, with its path and the reason."""
 
 

@@ -60,13 +60,13 @@ def reconstruction_picture(
     return _grid([_hwc(images), _hwc(seen), _hwc(painted)])
 
 
-def fit_pca(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean (C,) and the three leading directions (C, 3) of features (..., C)."""
+def fit_pca(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`pca_of_moments` of features (..., C)."""
     flat = features.reshape(-1, features.shape[-1]).double()
     return pca_of_moments(len(flat), flat.sum(0), flat.T @ flat)
 
 
-def pca_of_moments(count: int, total: Tensor, outer: Tensor) -> tuple[Tensor, Tensor]:
+def pca_of_moments(count: int, total: Tensor, outer: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """PCA from running sums, so that a folder of any size needs memory for one batch.
 
     Args:
@@ -75,33 +75,28 @@ def pca_of_moments(count: int, total: Tensor, outer: Tensor) -> tuple[Tensor, Te
         outer: (C, C) sum of their outer products, float64.
 
     Returns:
-        Mean (C,) and the three leading directions (C, 3), float32; each with its largest entry positive, so
-        that colours are the same from run to run.
+        Mean (C,), the three leading directions (C, 3) and the standard deviations along them (3,), float32.
+        The largest entry of each direction is positive, so that colours are the same from run to run.
     """
     mean = total / count
-    _, vectors = torch.linalg.eigh(outer / count - torch.outer(mean, mean))
+    variances, vectors = torch.linalg.eigh(outer / count - torch.outer(mean, mean))
     directions = vectors[:, -3:].flip(-1)
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
-    return mean.float(), (directions * largest.sign()).float()
+    scale = variances[-3:].flip(-1).clamp(min=0).sqrt()
+    return mean.float(), (directions * largest.sign()).float(), scale.float()
 
 
-def pca_colours(
-    features: Tensor, mean: Tensor, directions: Tensor, scale: Tensor | None = None
-) -> np.ndarray:
-    """Features as colours.
+def pca_colours(features: Tensor, mean: Tensor, directions: Tensor, scale: Tensor) -> np.ndarray:
+    """Features as colours: three standard deviations either way span the range.
 
     Args:
         features: (N, h, w, C).
-        mean, directions: from `fit_pca`.
-        scale: (3,) standard deviations of the projections; of these features if None.
+        mean, directions, scale: from `fit_pca` or `pca_of_moments`.
 
     Returns:
-        uint8 (N, h, w, 3); three standard deviations either way span the range.
+        uint8 (N, h, w, 3).
     """
-    projected = (features.float() - mean) @ directions
-    if scale is None:
-        scale = projected.reshape(-1, 3).std(dim=0)
-    colours = 0.5 + projected / (6 * scale.clamp(min=1e-12))
+    colours = 0.5 + (features.float() - mean) @ directions / (6 * scale.clamp(min=1e-12))
     return (colours.clamp(0, 1) * 255).round().byte().numpy()
 
 

@@ -9,7 +9,6 @@ import json
 import os
 import pickle
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from torch import Tensor, nn
 
 from mum.decoder import DecoderConfig
 from mum.encoder import EncoderConfig
+from mum.errors import InputError
 from mum.masked import MuM, MuMConfig
 
 FORMAT_VERSION = 1
@@ -38,21 +38,16 @@ _REFERENCE_DECODER = (
 )
 
 
-class WeightsError(ValueError):
+class WeightsError(InputError):
     """A weights file that cannot be used, with its path and the reason."""
 
 
 def replace_file(path: Path, write: Callable[[Path], None]) -> None:
     """Write a file under a temporary name beside it, then rename: whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         write(temporary)
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
