@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shards.sources.scenes_render import Light, Material, Room, Solid, World
+from shards.sources.scenes_rays import Material, Room, Solid, World
+from shards.sources.scenes_render import Light
 from shards.sources.scenes_textures import HELD_OUT, SHARED, Atlas, noise, paint, palette
 
 CLASSES = (

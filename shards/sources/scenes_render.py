@@ -1,108 +1,18 @@
-"""Ray casting of a small world in numpy: exact z-depth and labels, textured and lit anti-aliased colour.
+"""Colour of a rendered view: textures where rays hit, lamps with falloff and soft shadows, sky light, gloss.
 
-A world is the six faces of a room (an axis-aligned box seen from inside) and convex solids: boxes, spheres
-and frusta (cylinders and cones are frusta). Rays are cast through four sub-pixel places for colour and
-through the pixel centre for depth and labels; a ray's direction has camera z = 1, so that its parameter IS
-the z-depth in metres. Each solid is tested only in the rectangle of pixels that its bounding box projects
-to, and textures are evaluated only at hits. World axes: x, y along the floor, z up, metres. This file draws
-no random numbers.
+Four rays a pixel are averaged for colour; depth and label are those of the ray through the pixel's centre.
+Textures are evaluated only at hits, all materials in one gather. Everything is linear light: exposure and
+gamma come later. This file draws no random numbers.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Literal
 
 import numpy as np
 
-from shards.sources.scenes_textures import SIZE, Atlas
+from shards.sources.scenes_rays import CENTRE, Camera, Hits, Solid, World, cast, meet, ray_axes
+from shards.sources.scenes_textures import SIZE
 
-NEAR = 0.05
 SUBPIXELS = np.array([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)], np.float32)
-CENTRE = np.array([(0.5, 0.5)], np.float32)
-_CORNERS = np.array([(x, y, z) for x in (-1, 1) for y in (-1, 1) for z in (-1, 1)], np.float64)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Material:
-    """How a surface looks: row of the atlas, metres per texture period, place of the texture, gloss in [0, 1]."""
-
-    texture: int
-    period: float
-    offset: tuple[float, float] = (0.0, 0.0)
-    gloss: float = 0.0
-    glow: float = 0.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Solid:
-    """A convex body: centre (3,), half sizes (3,) in metres, rotation (3, 3) from its own axes to the world's.
-
-    A frustum's axis is its own z; its radius goes from the half sizes at the bottom to `taper` (0..1) times
-    them on top.
-    """
-
-    shape: Literal["box", "sphere", "frustum"]
-    centre: np.ndarray
-    half: np.ndarray
-    rotation: np.ndarray
-    label: int
-    material: Material
-    taper: float = 1.0
-
-    @property
-    def to_local(self) -> np.ndarray:
-        """(3, 3): world offsets from the centre to unit coordinates, in which the body fills [-1, 1]^3."""
-        return self.rotation.T / self.half[:, None]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Room:
-    """The inside of [0, size] (3,) metres; faces in the order x=0, x=max, y=0, y=max, floor, ceiling."""
-
-    size: np.ndarray
-    labels: tuple[int, ...]
-    materials: tuple[Material, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """A room, its solids and the texels of their materials. Surface ids: 0..5 the room's faces, then the solids."""
-
-    room: Room
-    solids: tuple[Solid, ...]
-    atlas: Atlas
-
-    @cached_property
-    def centres(self) -> np.ndarray:
-        """Of all solids, (solids, 3)."""
-        return np.array([solid.centre for solid in self.solids]).reshape(-1, 3)
-
-    @cached_property
-    def to_local(self) -> np.ndarray:
-        """`Solid.to_local` of all solids, (solids, 3, 3)."""
-        return np.array([solid.to_local for solid in self.solids]).reshape(-1, 3, 3)
-
-    @cached_property
-    def corners(self) -> np.ndarray:
-        """The corners of all bounding boxes, (solids, 8, 3)."""
-        edges = np.array([solid.rotation * solid.half for solid in self.solids]).reshape(-1, 3, 3)
-        return self.centres[:, None] + _CORNERS @ edges.swapaxes(1, 2)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Camera:
-    """A pinhole: intrinsics (3, 3) in pixels, centres at +0.5; world-to-camera [R | t] (3, 4), OpenCV axes."""
-
-    intrinsics: np.ndarray
-    world_to_camera: np.ndarray
-    height: int
-    width: int
-
-    @property
-    def position(self) -> np.ndarray:
-        """Its centre in the world, (3,) metres."""
-        return -self.world_to_camera[:, :3].T @ self.world_to_camera[:, 3]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,148 +23,6 @@ class Light:
     colours: np.ndarray
     ambient: np.ndarray
     reach: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hits:
-    """What rays met: `depth` (samples, H, W) float32 metres along z, `surface` (samples, H, W) uint8 ids."""
-
-    depth: np.ndarray
-    surface: np.ndarray
-
-
-def _ray_axes(camera: Camera, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Camera-frame x (samples, 1, W) and y (samples, H, 1) of rays with z = 1, float32."""
-    k = camera.intrinsics
-    x = (np.arange(camera.width) + places[:, :1] - k[0, 2]) / k[0, 0]
-    y = (np.arange(camera.height) + places[:, 1:] - k[1, 2]) / k[1, 1]
-    return x[:, None, :].astype(np.float32), y[:, :, None].astype(np.float32)
-
-
-def _windows(world: World, camera: Camera) -> np.ndarray:
-    """Pixels that can see each solid, (solids, 4) integers: first and last + 1 row and column; empty if none can."""
-    local = world.corners @ camera.world_to_camera[:, :3].T + camera.world_to_camera[:, 3]
-    depth = local[..., 2]
-    k = camera.intrinsics
-    with np.errstate(divide="ignore", invalid="ignore"):
-        x = np.clip(local[..., 0] / depth * k[0, 0] + k[0, 2], -1, camera.width)
-        y = np.clip(local[..., 1] / depth * k[1, 1] + k[1, 2], -1, camera.height)
-    windows = np.stack([y.min(1), y.max(1) + 1, x.min(1), x.max(1) + 1], 1)
-    # A box that reaches behind the lens has no such outline; one that is wholly behind is not seen.
-    windows[depth.min(1) < NEAR] = 0, camera.height, 0, camera.width
-    windows[depth.max(1) < NEAR] = 0
-    return np.clip(windows, 0, [camera.height, camera.height, camera.width, camera.width]).astype(int)
-
-
-def _meet_box(o: Sequence, d: Sequence) -> np.ndarray:
-    """Entry parameter of rays o + t d into [-1, 1]^3, inf where they miss."""
-    enter, leave = None, None
-    for origin, direction in zip(o, d, strict=True):
-        # Never zero, which would make an interval of NaN for a ray along a face.
-        inverse = np.reciprocal(direction + np.float32(1e-12))
-        middle = inverse * -origin
-        reach = np.abs(inverse, out=inverse)
-        near, far = middle - reach, np.add(middle, reach, out=middle)
-        enter = near if enter is None else np.maximum(enter, near, out=enter)
-        leave = far if leave is None else np.minimum(leave, far, out=leave)
-    enter[enter > leave] = np.inf
-    return enter
-
-
-def _meet_sphere(o: Sequence, d: Sequence) -> np.ndarray:
-    """Entry parameter of rays into the unit sphere, inf where they miss; exact by way of the nearest point."""
-    square = d[0] * d[0]
-    square += d[1] * d[1]
-    square += d[2] * d[2]
-    nearest = (d[0] * o[0] + d[1] * o[1] + d[2] * o[2]) / -square
-    gap = np.float32(1)
-    for origin, direction in zip(o, d, strict=True):
-        gap = gap - (origin + nearest * direction) ** 2
-    return np.where(gap > 0, nearest - np.sqrt(np.maximum(gap, 0) / square), np.inf)
-
-
-def _meet_frustum(o: Sequence, d: Sequence, taper: float) -> np.ndarray:
-    """Entry parameter of rays into x^2 + y^2 <= r(z)^2, |z| <= 1, with r from 1 at the bottom to `taper` on top."""
-    slope = np.float32((taper - 1) / 2)
-    radius = np.float32((taper + 1) / 2) + slope * o[2]
-    change = slope * d[2]
-    a = d[0] * d[0] + d[1] * d[1] - change * change
-    b = o[0] * d[0] + o[1] * d[1] - radius * change
-    c = o[0] * o[0] + o[1] * o[1] - radius * radius
-    root = b * b - a * c
-    root = np.sqrt(np.maximum(root, 0, out=root), out=root)
-    # The stable form of both roots: no difference of near-equal numbers.
-    twice = -(b + np.copysign(root, b))
-    best = None
-    for t in (twice / a, c / twice):
-        height = np.abs(o[2] + t * d[2])
-        inside = (height <= 1) & (root > 0) & (radius + t * change >= 0)
-        t = np.where(inside, t, np.inf)  # noqa: PLW2901
-        best = t if best is None else np.minimum(best, t)
-    # A convex body is entered through the cap that faces the ray, or not through a cap at all.
-    up = d[2] < 0
-    t = (np.where(up, 1, -1).astype(np.float32) - o[2]) / d[2]
-    cap = np.where(up, np.float32(taper**2), np.float32(1))
-    inside = (o[0] + t * d[0]) ** 2 + (o[1] + t * d[1]) ** 2 <= cap
-    return np.minimum(best, np.where(inside, t, np.inf))
-
-
-def _meet(solid: Solid, origin: np.ndarray, rays: Sequence) -> np.ndarray:
-    """Entry parameter of rays from unit-space `origin` (3,) along `rays`; inf where they miss or it lies behind."""
-    if solid.shape == "box":
-        t = _meet_box(origin, rays)
-    elif solid.shape == "sphere":
-        t = _meet_sphere(origin, rays)
-    else:
-        # Start beside the body instead of at the camera: the roots of float32 quadratics stay exact to 1e-6.
-        middle = np.float32(
-            np.linalg.norm(origin) / max(1e-6, float(np.linalg.norm([np.mean(r) for r in rays])))
-        )
-        t = middle + _meet_frustum(
-            [o + middle * r for o, r in zip(origin, rays, strict=True)], rays, solid.taper
-        )
-    t[t < NEAR] = np.inf
-    return t
-
-
-def cast(world: World, camera: Camera, places: np.ndarray) -> Hits:
-    """What the rays through `places` (samples, 2: x, y within the pixel) of every pixel meet first."""
-    x, y = _ray_axes(camera, places)
-    # Columns: world directions of camera x, y, z.
-    axes = camera.world_to_camera[:, :3].T
-    position = camera.position
-    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
-        far = []
-        for axis in range(3):
-            ray = axes[axis, 0].astype(np.float32) * x + (axes[axis, 1] * y + axes[axis, 2]).astype(
-                np.float32
-            )
-            positive = ray > 0
-            ahead, behind = world.room.size[axis] - position[axis], position[axis]
-            # A ray along the wall divides by zero and meets it at infinity, as it should.
-            wall = np.where(positive, np.float32(ahead), np.float32(behind)) / np.abs(ray)
-            far.append((wall, positive))
-        depth = far[0][0]
-        surface = far[0][1].astype(np.uint8)
-        for axis in (1, 2):
-            t, positive = far[axis]
-            nearer = t < depth
-            np.copyto(depth, t, where=nearer)
-            np.copyto(surface, positive.view(np.uint8) + np.uint8(2 * axis), where=nearer)
-        directions = (world.to_local @ axes).astype(np.float32)
-        origins = (world.to_local @ (position - world.centres)[..., None])[..., 0].astype(np.float32)
-        for number, (top, bottom, left, right) in enumerate(_windows(world, camera).tolist()):
-            if top >= bottom or left >= right:
-                continue
-            rows, columns = slice(top, bottom), slice(left, right)
-            direction = directions[number]
-            part_x, part_y = x[:, :, columns], y[:, rows, :]
-            rays = [direction[i, 0] * part_x + (direction[i, 1] * part_y + direction[i, 2]) for i in range(3)]
-            t = _meet(world.solids[number], origins[number], rays)
-            nearer = t < depth[:, rows, columns]
-            np.copyto(depth[:, rows, columns], t, where=nearer)
-            np.copyto(surface[:, rows, columns], np.uint8(number + 6), where=nearer)
-    return Hits(depth=depth, surface=surface)
 
 
 def _box_face(p: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -302,11 +70,11 @@ def _surface(solid: Solid, p: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.nd
 def shade(
     world: World, camera: Camera, hits: Hits, places: np.ndarray, light: Light, lit: np.ndarray
 ) -> np.ndarray:
-    """Linear colour of every ray, (samples, H, W, 3) float32 >= 0: texture, lamps with falloff, sky, gloss.
+    """Linear colour of every ray, (3, samples, H, W) float32 >= 0: texture, lamps with falloff, sky, gloss.
 
     `lit` (H, W) float32 in [0, 1] is how much of the first lamp a pixel sees.
     """
-    x, y = _ray_axes(camera, places)
+    x, y = ray_axes(camera, places)
     axes = camera.world_to_camera[:, :3].T.astype(np.float32)
     position = camera.position.astype(np.float32)
     shape = hits.depth.shape
@@ -321,39 +89,43 @@ def shade(
     point = ray * t + position[:, None]
     normal = np.empty_like(point)
     u, v = np.empty_like(t), np.empty_like(t)
-    texture = np.empty(t.size, np.int32)
-    density, gloss, glow = np.empty_like(t), np.empty_like(t), np.empty_like(t)
+    materials = [*world.room.materials, *(solid.material for solid in world.solids)]
     for number in np.flatnonzero(counts):
         part = slice(starts[number], starts[number + 1])
         if number < 6:
-            material = world.room.materials[number]
             axis, high = divmod(int(number), 2)
             normal[:, part] = 0
             normal[axis, part] = 1 - 2 * high
-            u[part] = point[1 if axis == 0 else 0, part]
-            v[part] = point[1, part] if axis == 2 else -point[2, part]
+            across, down = (
+                point[1 if axis == 0 else 0, part],
+                point[1, part] if axis == 2 else -point[2, part],
+            )
         else:
             solid = world.solids[number - 6]
-            material = solid.material
-            local = solid.to_local.astype(np.float32) @ (
-                point[:, part] - solid.centre.astype(np.float32)[:, None]
-            )
-            normal[:, part], u[part], v[part] = _surface(solid, local)
-        scale = np.float32(1 / material.period)
-        u[part] = u[part] * scale + np.float32(material.offset[0])
-        v[part] = v[part] * scale + np.float32(material.offset[1])
-        texture[part], density[part] = material.texture, SIZE * scale
-        gloss[part], glow[part] = material.gloss, material.glow
+            offset = point[:, part] - solid.centre.astype(np.float32)[:, None]
+            normal[:, part], across, down = _surface(solid, solid.to_local.astype(np.float32) @ offset)
+        scale, place = np.float32(1 / materials[number].period), materials[number].offset
+        u[part] = across * scale + np.float32(place[0])
+        v[part] = down * scale + np.float32(place[1])
+    texture, density, gloss, glow = (
+        np.repeat(np.array(values, kind), counts)
+        for values, kind in (
+            ([material.texture for material in materials], np.int32),
+            ([SIZE / material.period for material in materials], np.float32),
+            ([material.gloss for material in materials], np.float32),
+            ([material.glow for material in materials], np.float32),
+        )
+    )
     length = np.sqrt((ray * ray).sum(0))
     facing = np.abs((normal * ray).sum(0)) / length
     spacing = np.float32(1 / (camera.intrinsics[0, 0] * np.sqrt(len(places))))
     footprint = t * density * spacing / np.sqrt(np.maximum(facing, 0.1))
     colour = world.atlas.sample(texture, u, v, footprint)
     pixel = order % (shape[1] * shape[2])
-    colour *= _irradiance(point, normal, ray / length, gloss, light, lit.ravel()[pixel]).T + glow[:, None]
-    out = np.empty_like(colour)
-    out[order] = colour
-    return out.reshape(*shape, 3)
+    colour *= _irradiance(point, normal, ray / length, gloss, light, lit.ravel()[pixel]) + glow
+    back = np.empty_like(order)
+    back[order] = np.arange(order.size)
+    return colour.take(back, 1).reshape(3, *shape)
 
 
 def _irradiance(
@@ -384,7 +156,7 @@ def shadows(world: World, camera: Camera, hits: Hits, lamp: np.ndarray) -> np.nd
 
     `hits` are those of the pixel centres, samples = 1.
     """
-    x, y = _ray_axes(camera, CENTRE)
+    x, y = ray_axes(camera, CENTRE)
     axes = camera.world_to_camera[:, :3].T.astype(np.float32)
     shape = hits.depth.shape[1:]
     view = np.broadcast_to(x[0], shape).ravel(), np.broadcast_to(y[0], shape).ravel()
@@ -410,7 +182,7 @@ def shadows(world: World, camera: Camera, hits: Hits, lamp: np.ndarray) -> np.nd
             near = np.flatnonzero((off < reach2) & (along > 0) & (lit > 0))
             if not near.size:
                 continue
-            t = _meet(solid, -local @ middle, list(local @ beam[:, near]))
+            t = meet(solid, -local @ middle, list(local @ beam[:, near]))
             lit[near[t < 0.998]] = 0
     # Soft edges, but never from one surface on to the next.
     padded, surface = np.pad(lit.reshape(shape), 1), np.pad(hits.surface[0], 1, constant_values=255)
@@ -442,4 +214,6 @@ def render(world: World, camera: Camera, light: Light) -> Picture:
     lit = shadows(world, camera, centre, light.positions[0])
     colour = shade(world, camera, fine, SUBPIXELS, light, lit)
     labels = np.array([*world.room.labels, *(solid.label for solid in world.solids)], np.uint8)
-    return Picture(colour=colour.mean(0), depth=hits.depth[4], labels=labels[hits.surface[4]])
+    return Picture(
+        colour=np.moveaxis(colour.mean(1), 0, -1), depth=hits.depth[4], labels=labels[hits.surface[4]]
+    )

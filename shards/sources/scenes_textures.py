@@ -350,15 +350,17 @@ def palette(rng: np.random.Generator, saturation: float, *, held_out: bool) -> n
 
 
 def paint(rng: np.random.Generator, family: Family, table: np.ndarray, stain: Field) -> np.ndarray:
-    """One texture, (SIZE, SIZE, 3) float32 linear reflectance in (0, 1]: family, palette `table` and stain.
+    """One texture, (3, SIZE, SIZE) float32 linear reflectance in (0, 1]: family, palette `table` and stain.
 
     `stain` (SIZE, SIZE) multiplies everything, shifted at random: a scene's textures can share one.
     """
     tone, shade = family(rng)
     across, down = rng.integers(0, SIZE, 2)
-    shade = shade * np.roll(stain, (int(down), int(across)), (0, 1))
-    index = np.clip(tone * 255, 0, 255).astype(np.uint8)
-    return np.minimum(table[index] * shade.astype(np.float32, copy=False)[..., None], 1)
+    shade = (shade * np.roll(stain, (int(down), int(across)), (0, 1))).astype(np.float32, copy=False)
+    index = (np.clip(tone, 0, 1) * 255).astype(np.intp)
+    image = np.stack([np.ascontiguousarray(channel).take(index) for channel in table.T])
+    image *= shade
+    return np.minimum(image, 1, out=image)
 
 
 @dataclass(frozen=True)
@@ -369,17 +371,17 @@ class Atlas:
 
     @classmethod
     def build(cls, textures: list[np.ndarray]) -> "Atlas":
-        """Halve every (SIZE, SIZE, 3) texture LEVELS - 1 times by area and lay all texels out in one array."""
+        """Halve every (3, SIZE, SIZE) texture LEVELS - 1 times by area and lay all texels out in one array."""
         texels = np.empty((len(textures), LEVEL_START[-1], 3), np.float32)
         for row, image in zip(texels, textures, strict=True):
             for level in range(LEVELS):
-                row[LEVEL_START[level] : LEVEL_START[level + 1]] = image.reshape(-1, 3)
-                half = image[0::2] + image[1::2]
-                image = (half[:, 0::2] + half[:, 1::2]) * np.float32(0.25)  # noqa: PLW2901
+                row[LEVEL_START[level] : LEVEL_START[level + 1]] = image.reshape(3, -1).T
+                half = image[:, 0::2] + image[:, 1::2]
+                image = (half[..., 0::2] + half[..., 1::2]) * np.float32(0.25)  # noqa: PLW2901
         return cls(texels.reshape(-1, 3))
 
     def sample(self, texture: np.ndarray, u: np.ndarray, v: np.ndarray, footprint: np.ndarray) -> np.ndarray:
-        """Reflectance at (u, v) periods, (n, 3) float32: bilinear, in the mip level whose texels match `footprint`.
+        """Reflectance at (u, v) periods, (3, n) float32: bilinear, in the mip level whose texels match `footprint`.
 
         `texture` (n,) integers, `u`, `v` (n,) in periods (any size: they wrap), `footprint` (n,) texels of level 0
         that one sample covers.
@@ -397,10 +399,19 @@ class Atlas:
         right, below = (column + 1) & wrap, base + ((row + 1) & wrap) * side
         column &= wrap
         row = base + (row & wrap) * side
-        x, y = x[:, None], y[:, None]
-        upper = self.texels.take(row + column, 0)
-        upper += (self.texels.take(row + right, 0) - upper) * x
-        lower = self.texels.take(below + column, 0)
-        lower += (self.texels.take(below + right, 0) - lower) * x
-        upper += (lower - upper) * y
-        return upper
+        upper = self._between(row + column, row + right, x)
+        lower = self._between(below + column, below + right, x)
+        return self._blend(upper, lower, y)
+
+    def _between(self, first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """Texels `first` (n,) and `second` (n,) blended, (3, n): channels first, where broadcasting is fast."""
+        one, other = (np.ascontiguousarray(self.texels.take(index, 0).T) for index in (first, second))
+        return self._blend(one, other, share)
+
+    @staticmethod
+    def _blend(one: np.ndarray, other: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """one + (other - one) * share, in place of `one`."""
+        other -= one
+        other *= share
+        one += other
+        return one

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.sources.scenes_layout import Layout
-from shards.sources.scenes_render import CENTRE, Camera, Light, World, cast
+from shards.sources.scenes_rays import CENTRE, Camera, World, cast
+from shards.sources.scenes_render import Light
 
 PROBE = 20
 TRIES = 10

@@ -22,9 +22,9 @@ def test_every_family_gives_varied_reflectance_with_contrast_at_the_scale_of_a_p
         rng = generator(key)
         stain = np.clip(1 + 0.1 * noise(rng, 1, 45, 0.9), 0.3, 1.7)
         image = paint(rng, ALL[name], palette(rng, 0.4, held_out=False), stain)
-        assert image.dtype == np.float32 and image.shape == (SIZE, SIZE, 3)
+        assert image.dtype == np.float32 and image.shape == (3, SIZE, SIZE)
         assert image.min() > 0 and image.max() <= 1
-        assert image.mean(-1).std() > 0.02
+        assert image.mean(0).std() > 0.02
         pictures.append(image)
     assert min(np.abs(a - b).mean() for a, b in itertools.pairwise(pictures)) > 0.02
 
@@ -51,20 +51,20 @@ def test_noise_has_unit_deviation_and_keeps_to_its_band() -> None:
 
 
 def test_sampling_at_texel_centres_returns_the_texel_of_the_level_that_fits() -> None:
-    images = [generator(k).random((SIZE, SIZE, 3), dtype=np.float32) for k in range(2)]
+    images = [generator(k).random((3, SIZE, SIZE), dtype=np.float32) for k in range(2)]
     atlas = Atlas.build(images)
     rows, columns = np.array([0, 3, 255]), np.array([7, 255, 0])
     u, v = ((columns + 0.5) / SIZE).astype(np.float32), ((rows + 0.5) / SIZE).astype(np.float32)
     for texture in (0, 1):
         for turn in (0, 2, -3):
             sampled = atlas.sample(np.full(3, texture), u + turn, v - turn, np.ones(3, np.float32))
-            np.testing.assert_allclose(sampled, images[texture][rows, columns], atol=1e-4)
-    coarse = images[1].reshape(SIZE // 4, 4, SIZE // 4, 4, 3).mean((1, 3))
+            np.testing.assert_allclose(sampled, images[texture][:, rows, columns], atol=1e-4)
+    coarse = images[1].reshape(3, SIZE // 4, 4, SIZE // 4, 4).mean((2, 4))
     u, v = (np.array([5, 63]) + 0.5) / 64, (np.array([9, 0]) + 0.5) / 64
     sampled = atlas.sample(
         np.ones(2, int), u.astype(np.float32), v.astype(np.float32), np.full(2, 4, np.float32)
     )
-    np.testing.assert_allclose(sampled, coarse[[9, 0], [5, 63]], atol=1e-4)
+    np.testing.assert_allclose(sampled, coarse[:, [9, 0], [5, 63]], atol=1e-4)
     far = atlas.sample(
         np.zeros(1, int), np.zeros(1, np.float32), np.zeros(1, np.float32), np.full(1, 1e9, np.float32)
     )
