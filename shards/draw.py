@@ -71,21 +71,21 @@ def grow(
     )
     chosen = np.empty(count, np.int64)
     chosen[0] = anchor
-    best = np.zeros(len(own), np.uint8)
+    known, best = _known(overlap), np.zeros(len(own), np.uint8)
     for i in range(1, count):
         last = chosen[i - 1]
         chances[i:, last] = 0
-        np.maximum(best, _known(overlap[last]), out=best)
-        chosen[i] = np.argmax(table[best] * chances[i])
+        np.maximum(best, known[last], out=best)
+        chosen[i] = (table.take(best) * chances[i]).argmax()
     return chosen
 
 
 def mean_overlap(overlap: np.ndarray, frames: np.ndarray) -> float:
     """Mean over the pairs of distinct frames whose overlap is known, in 0..1; nan where none is."""
-    part = overlap[np.ix_(frames, frames)]
-    known = part != UNKNOWN
-    np.fill_diagonal(known, False)
-    return float(part[known].mean() / _FULL) if known.any() else float("nan")
+    part = overlap[frames[:, None], frames]
+    part.ravel()[:: len(frames) + 1] = UNKNOWN
+    pairs = np.count_nonzero(part != UNKNOWN)
+    return int(_known(part).sum(dtype=np.int64)) / (pairs * _FULL) if pairs else float("nan")
 
 
 def stand_ins(overlap: np.ndarray, frames: np.ndarray, bad: int) -> np.ndarray:

@@ -188,8 +188,8 @@ class MicroBatches(data.Dataset):
         crcs, overlaps, views, cameras, events = [], [], [], [], []
         for lane, out in zip(lanes, images.split(count), strict=True):
             part = self.plan.lane_step(step, lane)
-            cameras += self._load_lane(part, out, events)
-            crc = zlib.crc32(out.permute(0, 2, 3, 1).numpy())
+            shown, crc = self._load_lane(part, out, events)
+            cameras += shown
             for array in (part.crops, part.flips, part.views):
                 crc = zlib.crc32(array.tobytes(), crc)
             crcs.append(crc)
@@ -208,11 +208,11 @@ class MicroBatches(data.Dataset):
             substituted=events,
         )
 
-    def _load_lane(self, part: LaneStep, out: torch.Tensor, events: list[dict]) -> list[_Cameras]:
-        """Fill `out` (I, 3, size, size); return each scene's cameras."""
+    def _load_lane(self, part: LaneStep, out: torch.Tensor, events: list[dict]) -> tuple[list[_Cameras], int]:
+        """Fill `out` (I, 3, size, size); return each scene's cameras and the crc32 of all pixels."""
         where = {"step": part.step, "lane": part.lane}
         events += [{**where, **_event(error, chunk=None, frame=None, by=None)} for error in part.damaged]
-        cameras, end = [], 0
+        cameras, crc, end = [], 0, 0
         for planned, count in zip(part.chunks.tolist(), part.views.tolist(), strict=True):
             rows, chunk, frames = slice(end, end + count), planned, part.frames[end : end + count]
             end += count
@@ -234,7 +234,9 @@ class MicroBatches(data.Dataset):
                     f" see the damage with: python -m shards verify {self.plan.dataset.root}"
                 )
             cameras.append(shown)
-        return cameras
+            # Scene by scene, while the pixels are still in the processor's cache.
+            crc = zlib.crc32(out[rows].permute(0, 2, 3, 1).numpy(), crc)
+        return cameras, crc
 
     def _load_scene(
         self,
@@ -246,17 +248,20 @@ class MicroBatches(data.Dataset):
         damage: list[dict],
     ) -> _Cameras:
         """Fill `out` (S, 3, size, size) with a scene's views; return their cameras. NothingReadable."""
-        used, boxes, widths = [], [], []
+        used, boxes = [], []
         views = read_views(self.plan.dataset, self._decoder, chunk, frames, damage)
         for (frame, image), crop, flip, target in zip(views, crops, flips.tolist(), out, strict=True):
             box = crop_box(crop, *image.shape[:2])
             self._decoder.resize_crop(image, box, target, flip=flip)
             used.append(frame)
             boxes.append(box)
-            widths.append(image.shape[1])
         if not self.cameras:
             return None, None
-        described = self.plan.dataset.chunk(chunk)
+        try:
+            described = self.plan.dataset.chunk(chunk)
+        except CorruptFrame as error:
+            damage.append(_event(error, chunk=chunk, frame=None, by=None))
+            return None, None
         intrinsics, poses = described.intrinsics, described.world_to_camera
         size = self.plan.config.size
         if intrinsics is not None:

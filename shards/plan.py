@@ -156,8 +156,7 @@ def stream(seed: int, purpose: int, *numbers: int) -> np.random.Generator:
     """The generator that belongs to (seed, purpose, up to 3 numbers): equal everywhere, independent of all
     others."""
     # The lowest counter word stays free: it is what the generator itself counts.
-    counter = np.zeros(4, np.uint64)
-    counter[1 : 1 + len(numbers)] = numbers
+    counter = np.array([0, *numbers, *(0,) * (3 - len(numbers))], np.uint64)
     return np.random.Generator(np.random.Philox(key=np.array([seed, purpose], np.uint64), counter=counter))
 
 
