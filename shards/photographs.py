@@ -8,6 +8,7 @@ cameras.
 """
 
 import io
+import re
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,10 +112,20 @@ def _decode_jpeg(data: bytes, name: str, short_side: int | None) -> np.ndarray |
     try:
         return simplejpeg.decode_jpeg(data, min_height=least, min_width=least, strict=True)
     except ValueError as error:
-        harmless = "extraneous bytes" in str(error).lower() or "not implemented" in str(error).lower()
-        if not harmless:
+        if not _is_harmless(str(error), data):
             raise BadPhotograph(name, _reason(error)) from None
     return None
+
+
+def _is_harmless(warning: str, data: bytes) -> bool:
+    """Whether libjpeg complains of padding, which cameras do write, and not of damage."""
+    if "not implemented" in warning.lower():
+        return True  # a kind of JPEG that Pillow may know
+    padding = re.search(r"(\d+) extraneous bytes before marker", warning)
+    if padding is None:
+        return False
+    count, end = int(padding[1]), data.rfind(b"\xff\xd9")
+    return count <= 8 or not data[end - count : end].strip(b"\0\xff")
 
 
 def _to_rgb(image: Image.Image, profile: Any) -> Image.Image:
