@@ -1,0 +1,16 @@
+"""Writing files so that a reader only ever sees whole ones: a temporary name beside the target, then a
+rename.
+"""
+
+import os
+from pathlib import Path
+
+
+def write_whole(path: Path, data: bytes | str) -> None:
+    """Write ``data`` to ``path`` atomically; a failure leaves no part and an older file as it was."""
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data.encode() if isinstance(data, str) else data)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
