@@ -82,15 +82,15 @@ def find(paths: Sequence[Path], options: Options) -> Iterator[ColmapTask]:
     check_folders(paths)
     folders: list[tuple[Path, Path]] = []
     for path in paths:
-        models = {path: _model_folder(path, options.model)}
-        if models[path] is None:
-            below = [f for f in subfolders(path)[1:] if f.name not in {"sparse", options.images}]
-            models = {folder: _model_folder(folder, options.model) for folder in below}
-        found = [(folder, model) for folder, model in models.items() if model]
+        found: dict[Path, Path] = {}
+        for folder in [path] if _model_folder(path, options.model) else subfolders(path):
+            model = _model_folder(folder, options.model)
+            if model and not found.keys() & set(folder.parents):
+                found[folder] = model
         if not found:
             where = options.model or "sparse/0, sparse or the folder itself"
             raise ShardsError(f"{path} holds no COLMAP model (cameras and images, .bin or .txt, in {where})")
-        folders += found
+        folders += found.items()
     for (folder, model), name in zip(folders, distinct_names([f for f, _ in folders]), strict=True):
         files = tuple(sorted(p for p in model.iterdir() if p.suffix in {".bin", ".txt"} and p.is_file()))
         yield ColmapTask(
