@@ -328,12 +328,12 @@ HELD_OUT: dict[str, Family] = {f.__name__: f for f in (truchet, hexagons, contou
 def palette(rng: np.random.Generator, saturation: float, *, held_out: bool) -> np.ndarray:
     """256 linear reflectances, (256, 3) float32 in [0.02, 0.9]: light and dark mixed, one or two related hues.
 
-    `saturation` in [0, 1] scales the chroma. Held-out palettes lie in gaps of the hue circle that training leaves.
+    `saturation` in [0, 1] scales the chroma. Held-out palettes centre on hues between those of training.
     """
     anchors = int(rng.integers(3, 6))
     light = np.linspace(0.08, 0.75, anchors) + rng.uniform(-0.06, 0.06, anchors)
     light = rng.permutation(light) * rng.uniform(0.6, 1.05)
-    # The hue circle in sixths, from red by way of violet and blue: training takes two thirds of each.
+    # The hue circle in sixths, from red by way of violet and blue: training centres in two thirds of each.
     sixth = rng.choice(6, p=[0.08, 0.10, 0.26, 0.10, 0.12, 0.34])
     within = rng.uniform(2 / 3, 1) if held_out else rng.uniform(0, 2 / 3)
     hues = (sixth + within) / 6 + rng.choice([0.0, 0.5], anchors, p=[0.8, 0.2]) + rng.normal(0, 0.05, anchors)

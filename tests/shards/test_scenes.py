@@ -62,17 +62,12 @@ def test_a_scene_depends_on_its_seed_split_and_number_only() -> None:
 
 
 def test_seed_split_and_number_each_change_the_scene() -> None:
-    pictures = [
-        read(t).frames[0].image
-        for t in (
-            task(0, views=1),
-            task(1, views=1),
-            task(0, views=1, seed=1),
-            task(0, "val", views=1),
+    tasks = task(0, views=1), task(1, views=1), task(0, views=1, seed=1), task(0, "val", views=1)
+    for a, b in itertools.combinations([read(t).frames[0] for t in tasks], 2):
+        assert np.abs(a.image.astype(int) - b.image).mean() > 10
+        assert np.abs(a.depth - b.depth).mean() > 0.1 and not np.array_equal(
+            a.world_to_camera, b.world_to_camera
         )
-    ]
-    for a, b in itertools.combinations(pictures, 2):
-        assert np.abs(a.astype(int) - b).mean() > 10
 
 
 def test_frames_are_what_the_builder_expects(rendered: list[Scene]) -> None:

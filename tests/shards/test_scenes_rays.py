@@ -120,6 +120,16 @@ def test_a_solid_behind_the_lens_is_not_seen_and_one_around_it_is_clipped() -> N
     np.testing.assert_allclose(points[:, 2], 0.2, atol=1e-5)
 
 
+def test_a_solid_that_reaches_past_the_lens_is_seen_to_its_end() -> None:
+    beside = solid("box", (2, 3.2, 1.5), (1.5, 0.3, 0.6))
+    view = camera((1.2, 4.0, 1.5), (6, 3.2, 1.4))
+    hits = cast(world(beside), view, CENTRE)
+    points = world_points(view, hits.depth[0].astype(float))
+    assert (hits.surface == 6).sum() > 50
+    for part in np.linspace(0.02, 0.99, 60):
+        assert boundary(beside, view.position + part * (points - view.position)).min() > -2e-3
+
+
 def test_the_nearer_of_two_solids_wins_in_either_order() -> None:
     near, far = solid("sphere", (4, 4, 1.5), (0.5,) * 3), solid("box", (5.5, 4, 1.5), (0.4, 1.5, 1.2))
     view = camera((2, 4, 1.5), (6, 4, 1.5))

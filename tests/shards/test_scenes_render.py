@@ -101,3 +101,10 @@ def test_edges_are_blended_while_labels_stay_whole() -> None:
     levels = set(np.unique(np.round(picture.colour[..., 0].astype(float), 3)).tolist())
     assert {0.05, 0.9} <= levels and len(levels) >= 4
     assert set(np.unique(picture.labels)) <= {0, 1, 2, 3}
+
+
+def test_depth_and_labels_are_those_of_the_pixel_centres() -> None:
+    view = camera((1.5, 4, 1.6), (4, 4, 1))
+    picture, hits = render(world(BALL), view, SKY), cast(world(BALL), view, CENTRE)
+    np.testing.assert_allclose(picture.depth, hits.depth[0], rtol=1e-5)
+    np.testing.assert_array_equal(picture.labels == 3, hits.surface[0] == 6)
