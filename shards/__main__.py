@@ -13,8 +13,9 @@ import numpy as np
 from tqdm import tqdm
 
 from shards.arguments import Parser, add_options, read_options
-from shards.build import BuildOptions, Report, build, cores
+from shards.build import BuildOptions, Report, build
 from shards.format import ShardsError
+from shards.processes import cores
 from shards.reader import Dataset, open_dataset
 from shards.sources import SOURCES, get_source
 from shards.verify import verify

@@ -9,17 +9,16 @@ report.
 import dataclasses
 import hashlib
 import json
-import multiprocessing
-import os
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 from shards.convert import Conversion, ConvertedScene, convert_scene
 from shards.format import ShardsError
+from shards.processes import cores, pool
 from shards.reader import NotADataset, open_dataset
 from shards.sources import get_source
 from shards.writer import CONVERTER, SHARD_BYTES, SHARD_NAME, DatasetWriter
@@ -102,7 +101,7 @@ def build(
         return report
 
     splits = cut_split([t.name for t in tasks if _is_enough(t, options)], options.val_fraction)
-    jobs = [(module, task, source, splits.get(task.name, "train"), options) for task in tasks]
+    jobs = [(source, task, splits.get(task.name, "train"), options) for task in tasks]
     tally = _Tally(len(tasks))
     update = progress(len(tasks)) if progress else None
     with DatasetWriter(out, source=source, shard_bytes=options.shard_mb << 20) as writer:
@@ -207,13 +206,11 @@ def _convert_all(jobs: list[tuple], workers: int) -> Iterator[ConvertedScene]:
     if workers == 1 or len(jobs) == 1:
         yield from map(_convert, jobs)
         return
-    # not plain fork: the caller may have threads
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=context) as pool:
+    with pool(min(workers, len(jobs))) as processes:
         waiting: deque[Future[ConvertedScene]] = deque()
         try:
             for job in jobs:
-                waiting.append(pool.submit(_convert, _portable(job)))
+                waiting.append(processes.submit(_convert, job))
                 if len(waiting) > 3 * workers:
                     yield waiting.popleft().result()
             while waiting:
@@ -226,18 +223,10 @@ def _convert_all(jobs: list[tuple], workers: int) -> Iterator[ConvertedScene]:
                 future.cancel()
 
 
-def _portable(job: tuple) -> tuple:
-    return (job[0].__name__, *job[1:])
-
-
-def _convert(job: tuple) -> ConvertedScene:
-    module, task, source, split, options = job
-    if isinstance(module, str):
-        import importlib
-
-        module = importlib.import_module(module)
+def _convert(job: tuple[str, Any, str, BuildOptions]) -> ConvertedScene:
+    source, task, split, options = job
     try:
-        scene = module.read(task)
+        scene = get_source(source).read(task)
         return convert_scene(scene, source=source, split=split, conversion=options)
     except ShardsError as error:
         if not options.skip_bad:
@@ -301,8 +290,3 @@ def _check_distinct(tasks: Sequence[Any]) -> None:
 def _is_enough(task: Any, options: BuildOptions) -> bool:
     views = getattr(task, "views", None)
     return views is None or views >= options.fewest
-
-
-def cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

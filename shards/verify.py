@@ -9,12 +9,10 @@ import hashlib
 import io
 import json
 import mmap
-import multiprocessing
 import os
 import tarfile
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from shards import format as fmt
+from shards.processes import pool
 from shards.reader import read_index_header, read_manifest
 
 _BLOCK = 1 << 24
@@ -70,9 +69,8 @@ def _check_all(root: Path, shards: list[dict[str, Any]], workers: int) -> Iterat
     if workers == 1 or len(shards) <= 1:
         yield from (check_shard(root, shard) for shard in shards)
         return
-    context = multiprocessing.get_context("forkserver")
-    with ProcessPoolExecutor(min(workers, len(shards)), mp_context=context) as pool:
-        yield from pool.map(check_shard, [root] * len(shards), shards)
+    with pool(min(workers, len(shards))) as processes:
+        yield from processes.map(check_shard, [root] * len(shards), shards)
 
 
 def check_shard(root: Path, shard: dict[str, Any]) -> list[Damage]:

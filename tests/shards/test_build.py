@@ -254,16 +254,20 @@ def test_metadata_of_photographs_does_not_reach_the_shards(tmp_path: Path) -> No
         assert b"my house" not in data
 
 
-def test_killed_worker_is_reported_in_one_sentence(
-    photos: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Dying:
-        def __reduce__(self) -> tuple:
-            return (os._exit, (9,))
+class Deadly:
+    """A task that kills the process that unpacks it."""
 
-    monkeypatch.setattr("shards.build._portable", lambda job: Dying())
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __reduce__(self) -> tuple:
+        return (os._exit, (9,))
+
+
+def test_killed_worker_is_reported_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shards.sources.images.find", lambda paths, options: map(Deadly, "ab"))
     with pytest.raises(ShardsError, match="worker process was killed"):
-        build("images", [photos(a=2, b=2)], tmp_path / "out", workers=2)
+        build("images", [tmp_path], tmp_path / "out", workers=2)
     assert not (tmp_path / "out").exists()
 
 
