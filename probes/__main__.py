@@ -174,7 +174,7 @@ def _text(results: "matching.Results") -> str:  # noqa: F821
         )
         head = ("reading", "position", "encoder", "layer", "EPE px", "PCK one patch", "robust")
         cells = [head]
-        for row in results.table():
+        for row in results.table:
             if row["data"] == data["data"]:
                 layer = "" if row["layer"] is None else str(row["layer"])
                 numbers = (

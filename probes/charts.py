@@ -66,7 +66,7 @@ def line_chart(
     y_ticks = ticks(low, high)
     x_ticks = ticks(min(x for x, _ in points), max(x for x, _ in points), 6)
     low, high = min(low, y_ticks[0]), max(high, y_ticks[-1])
-    left, right, top, bottom = 54, 14, 30, 44
+    left, right, top, bottom = 22 + 7 * max(len(label(v, y_ticks)) for v in y_ticks), 14, 30, 44
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
 
     def px(x: float) -> float:
@@ -87,7 +87,7 @@ def line_chart(
         if x_low <= value <= x_high:
             parts.append(_text(px(value), height - bottom + 18, label(value, x_ticks), "middle"))
     parts.append(_text((left + width - right) / 2, height - 6, x_label, "middle", faint=True))
-    parts.append(_text(left - 44, 14, y_label, "start", faint=True))
+    parts.append(_text(4, 14, y_label, "start", faint=True))
     for s in series:
         band = [
             (x, lo, hi)
@@ -123,7 +123,7 @@ def interval_chart(
     ends = [v for _, mean, lo, hi, _ in rows for v in (mean, lo, hi) if v is not None]
     marks = ticks(min(ends), max(ends), 5)
     low, high = min(*ends, marks[0]), max(*ends, marks[-1])
-    left, right, top, step = 178, 62, 8, 30
+    left, right, top, step = 204, 56, 8, 30
     height = top + step * len(rows) + 42
 
     def px(x: float) -> float:
@@ -138,7 +138,7 @@ def interval_chart(
         )
     for index, (name, mean, lo, hi, style) in enumerate(rows):
         y = top + step * (index + 0.5)
-        short = name if len(name) <= 27 else name[:26] + "…"
+        short = name if len(name) <= 28 else name[:27] + "…"
         parts.append(_text(left - 12, y + 4, short, "end"))
         if lo is not None and hi is not None:
             parts.append(

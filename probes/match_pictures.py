@@ -59,19 +59,23 @@ class MatchPictures:
             f'<use href="#{self._used[pair.a]}"/><use href="#{self._used[pair.b]}" x="{size + gap:.2f}"/>'
         ]
         unit = size / 200
-        for i in _spread(len(pair.queries)):
+        # Right answers are drawn last, on top.
+        for i in sorted(_spread(len(pair.queries)), key=lambda i: errors[i] < patch):
             good = errors[i] < patch
             (x1, y1), (x2, y2) = pair.queries[i], predicted[i] + [size + gap, 0]
-            paint = GOOD if good else BAD
-            dash = "" if good else f' stroke-dasharray="{4 * unit:.2f} {3 * unit:.2f}"'
-            parts.append(
-                f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="#fff" '
-                f'stroke-opacity="0.55" stroke-width="{2.6 * unit:.2f}"/>'
-                f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="{paint}" '
-                f'stroke-width="{1.3 * unit:.2f}"{dash}/>'
-                f'<circle cx="{x1:.1f}" cy="{y1:.1f}" r="{2.2 * unit:.2f}" fill="{paint}"/>'
-                f'<circle cx="{x2:.1f}" cy="{y2:.1f}" r="{2.2 * unit:.2f}" fill="{paint}"/>'
-            )
+            ends = f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}"'
+            paint, width = (GOOD, 1.7) if good else (BAD, 1.1)
+            dash = "" if good else f' stroke-dasharray="{3.5 * unit:.2f} {3 * unit:.2f}"'
+            if good:
+                parts.append(
+                    f'<line {ends} stroke="#fff" stroke-opacity="0.8" stroke-width="{3.2 * unit:.2f}"/>'
+                )
+            parts.append(f'<line {ends} stroke="{paint}" stroke-width="{width * unit:.2f}"{dash}/>')
+            parts += [
+                f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{2.4 * unit:.2f}" fill="{paint}" stroke="#fff" '
+                f'stroke-width="{0.6 * unit:.2f}"/>'
+                for x, y in ((x1, y1), (x2, y2))
+            ]
         return "".join(parts) + "</svg>"
 
     def definitions(self) -> str:

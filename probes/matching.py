@@ -294,7 +294,7 @@ def _baselines(found: PairSet, grid: tuple[int, int], size: int) -> Iterator[Row
         scores = {
             "chance": score_chance(centres, pair.targets, patch=step, size=size),
             "same position": score_pair(end_point_errors(own, pair.targets), patch=step, size=size),
-            "oracle on the grid": score_pair(end_point_errors(best, pair.targets), patch=step, size=size),
+            "oracle": score_pair(end_point_errors(best, pair.targets), patch=step, size=size),
         }
         for name, score in scores.items():
             label = f"{name} ({grid[0]} x {grid[1]})"

@@ -44,7 +44,7 @@ def page(
         predictions: of (data, encoder label), the predicted points (n, 2) of every pair.
     """
     styles = {encoder["label"]: index for index, encoder in enumerate(results.encoders)}
-    table = results.table()
+    table = results.table
     body = [_header(results)]
     for number, (data, found) in enumerate(zip(results.data, scored, strict=True)):
         rows = [row for row in table if row["data"] == data["data"]]
@@ -197,7 +197,7 @@ def _score_table(rows: Sequence[Row], styles: Mapping[str, int]) -> str:
 
 def _difference_table(results: Results, data: dict[str, Any], leading: str) -> str:
     differences = [
-        d for d in results.differences() if d["data"] == data["data"] and d["reading"] in ("knn", leading)
+        d for d in results.differences if d["data"] == data["data"] and d["reading"] in ("knn", leading)
     ]
     if not differences:
         return ""
@@ -394,8 +394,8 @@ def _method(results: Results) -> str:
         for d in results.train_data
     )
     items = [
-        f"Images are cropped to their central square and resized to {size} &times; {size} px (antialiased bicubic); errors "
-        "are in pixels of that size.",
+        f"Images are cropped to their central square and resized to {size} &times; {size} px (antialiased bicubic); "
+        "errors are in pixels of that size.",
         "Pooling: the mean over the points of a pair, then the plain mean over pairs. Intervals: 4,000 bootstrap "
         "resamples of whole scenes, percentile method.",
         f"Robust: share of errors below {32 * size / 448:.1f} px, which is 32 px at 448 in proportion. One patch: "
@@ -416,7 +416,8 @@ def _method(results: Results) -> str:
         ]
     encoders = "".join(
         f"<tr><td class=name>{_e(e['label'])}</td><td class=name><code>{_e(e['spec'])}</code></td>"
-        f"<td>{e['patch']}</td><td>{e['grid'][0]} &times; {e['grid'][1]}</td><td>{', '.join(map(str, e['layers']))}</td>"
+        f"<td>{e['patch']}</td><td>{e['grid'][0]} &times; {e['grid'][1]}</td>"
+        f"<td>{', '.join(map(str, e['layers']))}</td>"
         f"<td class=name><code>{_e(str(e['identity'].get('weights', 'none'))[:16])}</code></td></tr>"
         for e in results.encoders
     )
@@ -432,7 +433,8 @@ def _method(results: Results) -> str:
     return (
         "<section><h2>How it was measured</h2><ul>"
         + "".join(f"<li>{item}</li>" for item in items)
-        + "</ul><h3>Encoders</h3><div class=scroll><table><thead><tr><th class=name>Name</th><th class=name>Given as</th>"
+        + "</ul><h3>Encoders</h3><div class=scroll><table><thead><tr><th class=name>Name</th>"
+        "<th class=name>Given as</th>"
         "<th>Patch</th><th>Grid</th><th>Layer</th><th class=name>Weights (SHA-256)</th></tr></thead><tbody>"
         f"{encoders}</tbody></table></div><h3>Lists of pairs</h3><div class=scroll><table><thead><tr>"
         "<th class=name>Data</th><th class=name>Split</th><th>Pairs</th><th>Images</th>"

@@ -14,6 +14,7 @@ import json
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,7 @@ class Results:
         """Rows whose columns equal all of ``wanted``, such as ``encoder="run", reading="linear"``."""
         return [row for row in self.rows if all(row[column] == value for column, value in wanted.items())]
 
+    @cached_property
     def table(self) -> list[Row]:
         """A row for each data set, encoder, layer, reading and variant: means over pairs, intervals over scenes."""
         groups: dict[tuple, list[Row]] = {}
@@ -81,6 +83,7 @@ class Results:
             table.append(line)
         return table
 
+    @cached_property
     def differences(self) -> list[Row]:
         """First encoder minus each other one on the same pairs, each at its last layer, by reading and variant."""
         labels = [encoder["label"] for encoder in self.encoders]
@@ -119,8 +122,8 @@ class Results:
             "data": self.data,
             "train_data": self.train_data,
             "encoders": self.encoders,
-            "table": self.table(),
-            "differences": self.differences(),
+            "table": self.table,
+            "differences": self.differences,
             "notes": self.notes,
             "versions": self.versions,
             "command": self.command,
@@ -132,7 +135,7 @@ class Results:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             write_whole(folder / "pairs.csv", _csv(self.rows))
-            write_whole(folder / "table.csv", _csv(self.table()))
+            write_whole(folder / "table.csv", _csv(self.table))
             write_whole(folder / "report.html", report)
             write_whole(folder / "results.json", json.dumps(self.to_json(), indent=1))
         except OSError as error:

@@ -6,6 +6,7 @@ what was measured.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -46,11 +47,17 @@ def bootstrap_mean(
         return Interval(mean, None, None)
     sums = np.bincount(member, weights=values)
     counts = np.bincount(member).astype(np.float64)
-    rng = np.random.Generator(np.random.Philox(seed))
-    drawn = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=samples)
+    drawn = _draws(len(names), samples, seed)
     means = (drawn @ sums) / (drawn @ counts)
     lo, hi = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return Interval(mean, float(lo), float(hi))
+
+
+@lru_cache(maxsize=32)
+def _draws(groups: int, samples: int, seed: int) -> NDArray:
+    """How often each group is drawn in each resample (samples, groups)."""
+    rng = np.random.Generator(np.random.Philox(seed))
+    return rng.multinomial(groups, np.full(groups, 1 / groups), size=samples).astype(np.float64)
 
 
 def paired_difference(
