@@ -30,12 +30,21 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Print one sentence and exit with 2."""
-        known = [option for action in self._actions for option in action.option_strings]
-        for word in re.findall(r"--[\w-]+", message):
+        known = {*self._words()}
+        for word in re.findall(r"--[\w-]+|(?<=invalid choice: ')[^']+", message):
             if word not in known and (near := difflib.get_close_matches(word, known, n=1)):
                 message += f" (did you mean {near[0]}?)"
         print(f"{self.prog}: {message}; {self.prog} --help shows the options", file=sys.stderr)
         raise SystemExit(2)
+
+    def _words(self) -> Iterator[str]:
+        # argparse has the top parser complain of a command's unknown options.
+        for action in self._actions:
+            yield from action.option_strings
+            if isinstance(action.choices, dict):
+                for name, sub in action.choices.items():
+                    yield name
+                    yield from sub._words()
 
 
 def parser() -> Parser:

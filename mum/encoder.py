@@ -78,6 +78,7 @@ def timm_arguments(config: EncoderConfig) -> dict[str, Any]:
         "use_abs_pos_emb": False,
         "rope_rotate_half": True,
         "rope_temperature": TEMPERATURE,
+        "mlp_ratio": 4.0,
         "swiglu_mlp": False,
         "qkv_fused": True,
         "qkv_bias": True,

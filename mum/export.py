@@ -20,7 +20,7 @@ from mum.weights import WeightsError, encoder_weights, load, read_header, replac
 
 # timm's config cannot name a layer norm's epsilon, so it comes with the architecture; all the rest is
 # overridden.
-_TIMM_ARCHITECTURE_BY_EPS = {1e-5: "vit_small_patch16_dinov3", 1e-6: "eva_large_patch14_196"}
+_TIMM_ARCHITECTURE_BY_EPS = {1e-5: "vit_small_patch16_dinov3", 1e-6: "eva02_tiny_patch14_224"}
 
 
 def export(

@@ -188,19 +188,22 @@ def load(path: str | Path) -> MuM:
     return _build(config, state, str(path))
 
 
-def _build(config: MuMConfig, state: Mapping[str, Tensor], origin: str) -> MuM:
+def _build(
+    config: MuMConfig, state: Mapping[str, Tensor], origin: str, spell: Callable[[str], str] = str
+) -> MuM:
     # Loading must not move the caller's random numbers.
     with torch.random.fork_rng(devices=[]):
         model = MuM(config)
     wanted = model.state_dict()
     problems = []
     if missing := [key for key in wanted if key not in state]:
-        problems.append(f"lacks {_few(missing)}")
+        problems.append(f"lacks {_few([spell(key) for key in missing])}")
     if left_over := [key for key in state if key not in wanted]:
-        problems.append(f"has {_few(left_over)} that the model does not know")
+        problems.append(f"has {_few([spell(key) for key in left_over])} that the model does not know")
     for key in wanted.keys() & state.keys():
         if wanted[key].shape != state[key].shape:
-            problems.append(f"holds {key} as {tuple(state[key].shape)}, expected {tuple(wanted[key].shape)}")
+            found, expected = tuple(state[key].shape), tuple(wanted[key].shape)
+            problems.append(f"holds {spell(key)} as {found}, expected {expected}")
     if problems:
         raise WeightsError(f"{origin} {', and '.join(problems)}")
     model.load_state_dict(state)
@@ -275,7 +278,7 @@ def load_reference(
         decoder=decoder,
         norm_pix_loss=norm_pix_loss,
     )
-    return _build(config, renamed, origin)
+    return _build(config, renamed, origin, _their_name)
 
 
 def _our_name(key: str) -> str:
@@ -283,6 +286,13 @@ def _our_name(key: str) -> str:
         if key.startswith(theirs):
             return ours + key.removeprefix(theirs)
     return f"encoder.{key}"
+
+
+def _their_name(key: str) -> str:
+    for theirs, ours in _REFERENCE_DECODER:
+        if key.startswith(ours):
+            return theirs + key.removeprefix(ours)
+    return key.removeprefix("encoder.")
 
 
 def _depth(state: Mapping[str, Tensor], prefix: str) -> int:

@@ -7,6 +7,15 @@ import mum
 from mum import DecoderConfig, EncoderConfig, MuM, MuMConfig
 
 
+@pytest.fixture(autouse=True, scope="session")
+def one_thread():
+    """Models this small are slower on several threads, and far slower beside other processes."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture
 def tiny() -> MuM:
     """A model of 2 + 3 blocks with patches of 8 px, in eval mode."""
