@@ -144,8 +144,9 @@ def _folder(cache: Path, encoder: Encoder, images: Images, layer: int) -> Path:
 
 def _half(features: Tensor) -> NDArray:
     # Cached and fresh features must be the same numbers, so the rounding happens with and without a cache.
+    # So must their memory layout be: sums over other strides round otherwise.
     half = features.half()
-    return (half if torch.isfinite(half).all() else features).cpu().numpy()
+    return (half if torch.isfinite(half).all() else features).contiguous().cpu().numpy()
 
 
 def _write(path: Path, value: NDArray) -> Path:

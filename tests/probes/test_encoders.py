@@ -1,0 +1,121 @@
+"""Encoder specs, the contract of features, and what is refused."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import mum
+from probes.encoders import choose_layers, open_encoder, weights_hash
+from probes.errors import ProbeError
+
+
+@pytest.fixture(scope="module")
+def images() -> torch.Tensor:
+    return torch.randint(
+        0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
+
+
+def test_pixels_are_raw_patches_minus_the_mean_colour(images: torch.Tensor) -> None:
+    features = open_encoder("pixels:8", size=64).encode(images, [1])[1]
+    x = images[1].numpy().astype(np.float32) / 255
+    expected = (x - x.mean(axis=(1, 2), keepdims=True))[:, 8:16, 24:32].transpose(1, 2, 0).ravel()
+    assert features.shape == (2, 8, 8, 192)
+    np.testing.assert_allclose(features[1, 1, 3], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("size", "patch"), [(64, 8), (128, 8), (129, 16), (448, 16)])
+def test_pixels_take_a_patch_that_fits_the_size(size: int, patch: int) -> None:
+    assert open_encoder("pixels", size=size).patch_size == patch
+
+
+def test_features_of_the_last_layer_are_the_models_own(images: torch.Tensor) -> None:
+    torch.manual_seed(5)
+    model = mum.create_model("mum_vittiny_patch8").eval()
+    encoder = open_encoder("random:mum_vittiny_patch8:5", size=64)
+    features = encoder.encode(images, [6])[6]
+    assert features.shape == (2, 8, 8, 192)
+    # Other weights (the draws differ in order), so compare through the encoder's own forward.
+    x = images.float() / 255
+    x = (x - torch.tensor([0.485, 0.456, 0.406]).view(3, 1, 1)) / torch.tensor([0.229, 0.224, 0.225]).view(
+        3, 1, 1
+    )
+    with torch.no_grad():
+        tokens = encoder._model.forward_features(x)[:, 1:]
+    torch.testing.assert_close(features.flatten(1, 2), tokens, atol=1e-5, rtol=1e-5)
+    assert model.config.encoder.width == features.shape[-1]
+
+
+def test_random_weights_are_a_function_of_the_seed_and_leave_torchs_generator_alone() -> None:
+    torch.manual_seed(0)
+    before = torch.get_rng_state()
+    a, b = (open_encoder("random:mum_vittiny_patch8", size=64, seed=3).identity["weights"] for _ in range(2))
+    assert a == b == open_encoder("random:mum_vittiny_patch8:3", size=64).identity["weights"]
+    assert a != open_encoder("random:mum_vittiny_patch8", size=64, seed=4).identity["weights"]
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_a_checkpoint_file_gives_its_own_weights(tmp_path: Path) -> None:
+    model = mum.create_model("mum_vittiny_patch8")
+    path = tmp_path / "encoder.safetensors"
+    mum.save(
+        model,
+        path,
+        config=model.config,
+        preprocessing={"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "size": 64},
+        summary={},
+        with_decoder=False,
+    )
+    assert open_encoder(str(path), size=64).identity["weights"] == weights_hash(model.encoder)
+
+
+def test_weights_hash_sees_a_single_changed_number() -> None:
+    layer = torch.nn.Linear(4, 4)
+    before = weights_hash(layer)
+    with torch.no_grad():
+        layer.weight[2, 1] += 1e-6
+    assert weights_hash(layer) != before
+
+
+def test_any_timm_model_and_any_size(images: torch.Tensor) -> None:
+    vit = open_encoder("random:test_vit", size=64)
+    # 64 px are four patches of 16: nothing is resized; 72 px are resized to 64 (the nearest multiple, half to even).
+    assert vit.encode(images, [vit.num_layers])[vit.num_layers].shape[:3] == (2, 4, 4)
+    odd = torch.zeros(1, 3, 72, 72, dtype=torch.uint8)
+    assert vit.encode(odd, [vit.num_layers])[vit.num_layers].shape[:3] == (1, 4, 4)
+    cnn = open_encoder("random:test_resnet", size=64)
+    assert cnn.encode(images, [cnn.num_layers])[cnn.num_layers].shape[:3] == (2, 2, 2)
+
+
+def test_layers_are_counted_from_one() -> None:
+    encoder = open_encoder("random:mum_vittiny_patch8", size=64)
+    assert choose_layers(encoder, "last") == (6,)
+    assert choose_layers(encoder, "all") == (1, 2, 3, 4, 5, 6)
+    assert choose_layers(encoder, (4, -1)) == (4, 6)
+    with pytest.raises(ProbeError, match="has layers 1 to 6, not 7"):
+        choose_layers(encoder, (7,))
+    assert choose_layers(open_encoder("pixels", size=64), (4,)) == (1,)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("pixel", "did you mean 'pixels'"),
+        ("rnadom:mum_vittiny_patch8", "did you mean 'random'"),
+        ("random:mum_vitiny_patch8", "did you mean 'mum_vittiny_patch8'"),
+        ("random:mum_vittiny_patch8:x", "the seed 'x' is not a number"),
+        ("pixels:0", "must be a number from 1 to the size 64"),
+        ("runs/missing", "no such file or folder"),
+        ("missing.safetensors", "no such file or folder"),
+    ],
+)
+def test_what_is_no_encoder_is_refused_in_one_sentence(spec: str, message: str) -> None:
+    with pytest.raises(ProbeError, match=message):
+        open_encoder(spec, size=64)
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProbeError, match="neither a run"):
+        open_encoder(str(tmp_path), size=64)
