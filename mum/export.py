@@ -186,7 +186,7 @@ tags: [self-supervised, multi-view, masked-autoencoder]
 # {config.name}
 
 {"A multi-view masked autoencoder" if with_decoder else "The encoder of a multi-view masked autoencoder"}
-(MuM, arXiv 2511.17309), pretrained without labels: many views of a scene are masked, each is encoded by
+(MuM, arXiv 2511.17309), pretrained without labels: many views of a scene are masked, each view is encoded by
 itself, and a decoder that sees all views paints what is missing.
 
 | | |
