@@ -61,7 +61,7 @@ class _Builder:
         rng = self.rng
         texture = int(rng.integers(OBJECT_TEXTURES)) if texture is None else texture
         gloss = float(rng.uniform(0.1, 0.5)) if rng.random() < 0.3 else 0.0
-        period = float(rng.uniform(1.1, 2.2)) / finer
+        period = float(rng.uniform(1.4, 2.6)) / finer
         return Material(texture=texture, period=period, offset=tuple(rng.random(2)), gloss=gloss, glow=glow)
 
     def add(
@@ -318,7 +318,7 @@ def _room(rng: np.random.Generator, size: np.ndarray, textures: list[int]) -> Ro
         size=size,
         labels=(_ID["wall"],) * 4 + (_ID["floor"], _ID["ceiling"]),
         materials=tuple(
-            Material(texture=int(t), period=float(rng.uniform(2.4, 4.2)), offset=tuple(rng.random(2)))
+            Material(texture=int(t), period=float(rng.uniform(3.6, 5.6)), offset=tuple(rng.random(2)))
             for t in faces
         ),
     )
@@ -326,9 +326,9 @@ def _room(rng: np.random.Generator, size: np.ndarray, textures: list[int]) -> Ro
 
 def _paint_all(rng: np.random.Generator, count: int, *, held_out: bool) -> Atlas:
     """The scene's textures: families drawn at random, half of them from the held-out ones in that split."""
-    saturation = rng.uniform(0.12, 0.5)
-    # Three octaves and a half of stains and wear, more in some scenes than in others.
-    stain = np.clip(1 + rng.uniform(0.08, 0.2) * noise(rng, 1, 45, 0.9), 0.3, 1.7)
+    saturation = rng.uniform(0.25, 0.65)
+    # Four octaves of stains and wear, more in some scenes than in others.
+    stain = np.clip(1 + rng.uniform(0.08, 0.2) * noise(rng, 1, 16, 0.9), 0.3, 1.7)
     images = []
     for _ in range(count):
         families = HELD_OUT if held_out and rng.random() < 0.5 else SHARED

@@ -91,7 +91,7 @@ def _joint(x: Field, y: Field, across: int, down: int, width: float) -> Field:
 
 def octaves(rng: np.random.Generator) -> tuple[Field, Field]:
     """Clouds: noise over several octaves."""
-    return _unit(noise(rng, rng.uniform(1.5, 5), 40, rng.uniform(1.1, 1.7))), np.float32(1)
+    return _unit(noise(rng, rng.uniform(1.5, 5), 20, rng.uniform(1.1, 1.7))), np.float32(1)
 
 
 def patches(rng: np.random.Generator) -> tuple[Field, Field]:
@@ -105,7 +105,7 @@ def marble(rng: np.random.Generator) -> tuple[Field, Field]:
     """Veins: a wave bent by noise."""
     u, v = _grid()
     waves = rng.integers(-3, 4, 2)
-    phase = 2 * np.pi * (waves[0] * u + (waves[1] or 2) * v) + rng.uniform(1.5, 3) * noise(rng, 2, 24, 1.4)
+    phase = 2 * np.pi * (waves[0] * u + (waves[1] or 2) * v) + rng.uniform(1.5, 3) * noise(rng, 2, 12, 1.4)
     return 0.5 + 0.5 * np.sin(phase, dtype=np.float32), np.float32(1)
 
 
@@ -241,7 +241,7 @@ def collage(rng: np.random.Generator) -> tuple[Field, Field]:
 def blobs(rng: np.random.Generator) -> tuple[Field, Field]:
     """Soft pools of colour with fine speckles."""
     pools = _unit(noise(rng, 1.2, rng.uniform(3, 7), 0.8))
-    speckle = _step(noise(rng, 20, 50, 0.0) - rng.uniform(1.2, 2), 0.5)
+    speckle = _step(noise(rng, 10, 24, 0.0) - rng.uniform(1.2, 2), 0.5)
     return pools, 1 - rng.uniform(0.3, 0.7) * speckle
 
 
@@ -336,7 +336,9 @@ def palette(rng: np.random.Generator, saturation: float, *, held_out: bool) -> n
     # The hue circle in sixths, from red by way of violet and blue: training centres in two thirds of each.
     sixth = rng.choice(6, p=[0.08, 0.10, 0.26, 0.10, 0.12, 0.34])
     within = rng.uniform(2 / 3, 1) if held_out else rng.uniform(0, 2 / 3)
-    hues = (sixth + within) / 6 + rng.choice([0.0, 0.5], anchors, p=[0.8, 0.2]) + rng.normal(0, 0.05, anchors)
+    hues = (
+        (sixth + within) / 6 + rng.choice([0.0, 0.5], anchors, p=[0.75, 0.25]) + rng.normal(0, 0.07, anchors)
+    )
     chroma = saturation * rng.uniform(0.2, 1, anchors)
     wheel = 0.5 + 0.5 * np.cos(2 * np.pi * (hues[:, None] + np.array([0, 1 / 3, 2 / 3])))
     colours = light[:, None] * (

@@ -118,18 +118,18 @@ def draw_cameras(rng: np.random.Generator, layout: Layout, count: int, size: int
     while len(cameras) < count:
         best: tuple[float, Camera, _Probe, tuple[float, float, float]] | None = None
         for attempt in range(40):
-            step = 0.0 if not cameras else sign * np.radians(rng.uniform(6, 24))
+            step = 0.0 if not cameras else sign * np.radians(rng.uniform(4, 18))
             # A walk that finds no clear place anywhere near starts to look all around.
             if attempt >= TRIES:
                 step = rng.uniform(-np.pi, np.pi)
             spot = azimuth + step
-            reach = np.clip(away + rng.normal(0, 0.25), 1.2, 3.2)
-            up = np.clip(height + rng.normal(0, 0.15), 0.7, world.room.size[2] - 0.5)
+            reach = np.clip(away + rng.normal(0, 0.18), 1.2, 3.2)
+            up = np.clip(height + rng.normal(0, 0.12), 0.7, world.room.size[2] - 0.5)
             position = aim + np.array([np.cos(spot) * reach, np.sin(spot) * reach, 0])
             position[:2] = np.clip(position[:2], 0.4, world.room.size[:2] - 0.4)
             position[2] = up
-            target = aim + rng.normal(0, 0.18, 3)
-            roll, zoom = rng.normal(0, np.radians(4)), rng.uniform(0.92, 1.08)
+            target = aim + rng.normal(0, 0.12, 3)
+            roll, zoom = rng.normal(0, np.radians(3)), rng.uniform(0.94, 1.06)
             if np.hypot(*(target - position)[:2]) < 0.8 or not _clear(world, position, 0.15):
                 continue
             extrinsics = look_at(position, target, roll)
@@ -180,7 +180,7 @@ def draw_moment(rng: np.random.Generator, light: Light, *, held_out: bool) -> tu
         gamma=float(np.exp(rng.uniform(-0.13, 0.16) * wide)),
         white=white / white.mean(),
         vignette=float(rng.uniform(0, 0.25)),
-        grain=float(rng.uniform(0, 0.006)),
+        grain=float(rng.uniform(0, 0.003)),
     )
 
 
