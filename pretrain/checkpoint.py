@@ -34,9 +34,9 @@ class CheckpointConfig:
     """When to save, and how much to keep."""
 
     every: int = 5000
-    """steps between checkpoints; the last step is always saved"""
+    """steps between checkpoints; 0: only the last step, which is always saved"""
     keep: int = 3
-    """how many of the newest checkpoints stay"""
+    """how many of the newest checkpoints stay; 0: all"""
 
 
 class SaveFailedError(InputError):

@@ -5,6 +5,7 @@ ended.
 claimed.
 """
 
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -125,9 +126,13 @@ def launch(prepared: Prepared, say: Any) -> None:
     Raises NonFiniteError, SaveFailedError or InputError on all ranks; status.json tells the reason too.
     """
     world, folder, config = prepared.world, prepared.folder, prepared.command.config
-    with process_group(world, prepared.device, config.parallel) as mesh:
-        locks: list[Any] = []
-        on_first(lambda: locks.append(folder.claim()))
+    with ExitStack() as held:
+        mesh = held.enter_context(process_group(world, prepared.device, config.parallel))
+
+        def claim() -> None:
+            held.enter_context(folder.claim())
+
+        on_first(claim)
         # Looked at again under the lock: the run may have moved on while this command waited for it.
         keeps = prepared.header["identity"]
         beginning = on_first(lambda: decide(folder, prepared.command.resume, keeps))

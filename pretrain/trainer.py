@@ -86,8 +86,8 @@ class Trainer:
             while self.step < config.steps:
                 self._update(batches, guard, ledger)
                 evaluates = self._at(config.evaluation.every) and not job.evaluation.missing
-                saves = self._at(config.checkpoint.every)
-                if not (evaluates or saves or self._at(config.log.every)):
+                saves = self._at(config.checkpoint.every) or self.step == config.steps
+                if not (evaluates or saves or self._at(max(1, config.log.every))):
                     continue
                 rows = ledger.flush()
                 picture = None

@@ -90,7 +90,7 @@ def _rank(rank: int, size: int, port: int, arguments: list[str], log: str, plant
         "MASTER_PORT": str(port),
     }
     sys.argv = ["pretrain", *arguments]
-    sys.stderr = open(f"{log}.{rank}", "w", buffering=1)
+    sys.stderr = open(f"{log}.{rank}", "w", buffering=1)  # noqa: SIM115
     if plant is not None:
         plant(rank)
     main()

@@ -66,11 +66,9 @@ def test_killed_and_restarted_run_equals_the_undisturbed_one(
 @pytest.mark.parametrize(
     ("ranks", "options"),
     [
-        pytest.param(1, (), id="1 rank"),
         pytest.param(1, ("--parallel.lanes-at-once", "1"), id="1 rank, accumulating"),
         pytest.param(2, ("--parallel.shard", "2"), id="2 ranks, sharded"),
-        pytest.param(4, (), id="4 ranks"),
-        pytest.param(4, ("--parallel.shard", "2", "--workers", "1"), id="4 ranks, sharded by pairs, workers"),
+        pytest.param(4, ("--workers", "1"), id="4 ranks, with workers"),
     ],
 )
 def test_global_batches_and_losses_do_not_depend_on_the_ranks(
@@ -94,8 +92,8 @@ def test_run_goes_on_with_another_number_of_ranks(
     codes, said = run_ranks(2, arguments(out, "--parallel.shard", "2"), tmp_path / "a", stop_after_a_save)
     assert codes != [0, 0], said
     assert 0 < len(rows(out)) < STEPS
-    codes, said = run_ranks(4, arguments(out), tmp_path / "b")
-    assert codes == [0] * 4, said
+    codes, said = run_ranks(1, arguments(out), tmp_path / "b")
+    assert codes == [0], said
     for here, there in zip(rows(out), rows(two_ranks), strict=True):
         assert here["batch"] == there["batch"]
         assert here["loss"] == pytest.approx(there["loss"], abs=1e-5)
@@ -162,7 +160,6 @@ def test_loss_that_is_not_finite_stops_all_ranks_before_the_update(
     status = (out / "status.json").read_text()
     assert '"failed"' in status
     assert "step 7" in status
-    # What was saved before is whole, and without the fault the run ends like the undisturbed one.
-    codes, said = run_ranks(2, arguments(out, *plain), tmp_path / "log")
-    assert codes == [0, 0], said
-    assert [row["loss"] for row in rows(out)] == [row["loss"] for row in rows(two_ranks)]
+    assert [p.name for p in (out / "checkpoints").iterdir()] == ["step-00000004"]
+    # The rows of steps 6 and 7 were not told yet; those before are the undisturbed run's.
+    assert [row["loss"] for row in rows(out)] == [row["loss"] for row in rows(two_ranks)[:5]]

@@ -1,0 +1,138 @@
+"""What --resume accepts and refuses, in a folder that holds a finished run."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pretrain.errors import InputError
+from pretrain.run_folder import RunFolder, name_differences
+from shards.build import build
+from shards.sources import scenes
+
+from .conftest import rows
+
+Arguments = Callable[..., list[str]]
+Pretrain = Callable[[list[str]], tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, data: Path, arguments: Arguments) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "finished"
+    from pretrain.commandline import parse
+    from pretrain.launch import launch, prepare
+    from pretrain.parallel import read_world
+
+    launch(prepare(parse(arguments(out, "--steps", "4")), read_world()), lambda text: None)
+    return out
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {
+        str(p.relative_to(folder)): p.read_bytes()
+        for p in folder.rglob("*")
+        if p.is_file() and p.name != ".lock"
+    }
+
+
+def test_finished_run_says_so_and_is_left_alone(
+    finished: Path, arguments: Arguments, pretrain: Pretrain
+) -> None:
+    before = snapshot(finished)
+    code, out, _ = pretrain(arguments(finished, "--steps", "4"))
+    assert code == 0
+    assert "is finished" in out
+    assert snapshot(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--optim.lr", "1e-3"), "optim.lr is 0.0007 there and 0.001 here"),
+        (("--seed", "5"), "data.seed is 0 there and 5 here"),
+        (("--resume", "never"), "not empty"),
+        (("--model.decoder-depth", "2"), "model.decoder_depth is None there and 2 here"),
+    ],
+)
+def test_another_run_is_refused_with_the_difference(
+    finished: Path, arguments: Arguments, pretrain: Pretrain, options: tuple[str, ...], said: str
+) -> None:
+    before = snapshot(finished)
+    code, _, err = pretrain(arguments(finished, "--steps", "4", *options, "--dry-run"))
+    assert code == 2
+    assert said in err
+    assert err.count("\n") == 1
+    assert snapshot(finished) == before
+
+
+def test_other_data_are_refused(
+    finished: Path, arguments: Arguments, pretrain: Pretrain, tmp_path: Path
+) -> None:
+    options = scenes.Options(scenes=8, val_scenes=0, frames=2, size=24, seed=1)
+    build("scenes", [], tmp_path / "other", source_options=options, workers=1)
+    code, _, err = pretrain(arguments(finished, "--data", str(tmp_path / "other")))
+    assert code == 2
+    assert "data is" in err
+
+
+def test_folder_that_is_no_run_is_refused(arguments: Arguments, pretrain: Pretrain, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    code, _, err = pretrain(arguments(tmp_path))
+    assert code == 2
+    assert "holds no run" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_more_steps_and_other_logging_go_on(
+    finished: Path, arguments: Arguments, pretrain: Pretrain, tmp_path: Path
+) -> None:
+    out = tmp_path / "longer"
+    shutil.copytree(finished, out)
+    code, _, err = pretrain(arguments(out, "--steps", "6", "--log.every", "3", "--workers", "1"))
+    assert code == 0, err
+    assert [row["step"] for row in rows(out)] == [1, 2, 3, 4, 5, 6]
+    assert rows(out)[:4] == rows(finished)
+    assert json.loads((out / "status.json").read_text())["state"] == "finished"
+
+
+def test_path_starts_a_new_run_from_a_checkpoint(
+    finished: Path, arguments: Arguments, pretrain: Pretrain, tmp_path: Path
+) -> None:
+    out = tmp_path / "branch"
+    branch = arguments(out, "--steps", "6", "--resume", str(finished), "--optim.lr", "1e-4")
+    code, _, err = pretrain(branch)
+    assert code == 0, err
+    assert [row["step"] for row in rows(out)] == [5, 6]
+    code, said, _ = pretrain(branch)
+    assert code == 0
+    assert "is finished" in said
+
+
+def test_run_in_use_is_refused(tmp_path: Path) -> None:
+    import multiprocessing
+
+    folder = RunFolder(tmp_path / "run")
+    lock = folder.claim()
+    # Record locks belong to a process, so the second claim must come from another one.
+    with multiprocessing.get_context("forkserver").Pool(1) as pool:
+        said = pool.apply(claim_twice, (str(folder.root),))
+    assert "in use by process" in said
+    lock.close()
+
+
+def claim_twice(root: str) -> str:
+    try:
+        RunFolder(Path(root)).claim(patience=0)
+    except InputError as error:
+        return str(error)
+    return ""
+
+
+def test_differences_are_counted_past_the_third() -> None:
+    there = {str(k): k for k in range(5)}
+    said = name_differences(there, {str(k): -k - 1 for k in range(5)})
+    assert said.startswith("0 is 0 there and -1 here")
+    assert said.endswith("and 2 more")
+    assert name_differences(there, dict(there)) == ""
