@@ -80,11 +80,23 @@ def _everyone(act: Callable[[], None], fault: str | None = None) -> str | None:
     if fault is None:
         try:
             act()
+        except dcp.CheckpointException as error:
+            # What any rank met inside torch's writer; this class is no Exception.
+            fault = "; ".join(sorted({_in_words(cause) for cause, _ in error.failures.values()}))
         except Exception as error:
-            fault = f"{type(error).__name__}: {error}"
+            fault = _in_words(error)
     faults: list[str | None] = [None] * dist.get_world_size()
     dist.all_gather_object(faults, fault)
     return next((f for f in faults if f is not None), None)
+
+
+def _in_words(error: BaseException) -> str:
+    """An error in one line; the refusal of the disk behind it, where it is one."""
+    behind: BaseException | None = error
+    while behind is not None and not isinstance(behind, OSError):
+        behind = behind.__cause__ or behind.__context__
+    told = behind or error
+    return " ".join(f"{type(told).__name__}: {told}".split())
 
 
 def save(
@@ -128,12 +140,14 @@ def save(
     for act in (prepare, write_tensors, finish):
         fault = _everyone(act, fault)
         if fault is not None:
+            free = shutil.disk_usage(folder).free >> 20 if folder.exists() else 0
             if first:
                 shutil.rmtree(part, ignore_errors=True)
             last = newest(folder)
             kept = f"the newest whole one is {last}" if last else "there is no earlier one"
             raise SaveFailedError(
-                f"the checkpoint of step {step} could not be saved in {folder} ({fault}); {kept}"
+                f"the checkpoint of step {step} could not be saved in {folder}, where {free} MB were free "
+                f"({fault}); {kept}"
             )
     if first:
         for old in complete(folder)[:-keep] if keep > 0 else []:
