@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from mum import photos, pictures
 from mum.errors import InputError
-from mum.export import export
+from mum.export import export, flat
 from mum.masked import MuM, mask_noise
 from mum.weights import WeightsError, load, read_header, replace_file, resolve
 
@@ -145,7 +145,9 @@ def run_info(options: argparse.Namespace) -> None:
         else:
             print(f"{part}: {counts[part] / 1e6:.1f} M parameters; {_pairs(config[part])}")
     print(f"preprocessing: {_pairs(header['preprocessing'])}")
-    print(f"training: {_pairs(header['summary'])}")
+    print("training:" if header["summary"] else "training: not recorded")
+    for key, value in flat(header["summary"]).items():
+        print(f"  {key:<24} {value}")
 
 
 def _count(module: torch.nn.Module | None) -> int:
@@ -153,7 +155,7 @@ def _count(module: torch.nn.Module | None) -> int:
 
 
 def _pairs(values: dict[str, Any]) -> str:
-    return ", ".join(f"{key} {value}" for key, value in values.items()) or "not recorded"
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def run_reconstruct(options: argparse.Namespace) -> None:

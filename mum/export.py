@@ -8,7 +8,7 @@ half-written.
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -178,7 +178,7 @@ features = encoder.forward_intermediates(images, indices=1, norm=True, intermedi
 model = mum.load("{out.name}")
 images = model.normalise(torch.randint(256, (1, 3, 224, 224), dtype=torch.uint8))
 features = model.encoder.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)[0]"""
-    training = "\n".join(f"| {key} | {_plain(value)} |" for key, value in header["summary"].items())
+    training = "\n".join(f"| {key} | {value} |" for key, value in flat(header["summary"]).items())
     return f"""---
 library_name: {library}
 tags: [self-supervised, multi-view, masked-autoencoder]
@@ -208,5 +208,21 @@ def _millions(module: Any) -> str:
     return f"{sum(p.numel() for p in module.parameters()) / 1e6:.1f}"
 
 
-def _plain(value: Any) -> str:
-    return str(value if isinstance(value, str | int | float) else json.dumps(value)).replace("|", "\\|")
+def flat(values: Mapping[str, Any] | Sequence[Any], prefix: str = "") -> dict[str, str]:
+    """Nested JSON as one level of dotted names and short texts, for people to read."""
+    rows: dict[str, str] = {}
+    for key, value in values.items() if isinstance(values, Mapping) else enumerate(values):
+        if isinstance(value, Mapping) or (
+            isinstance(value, Sequence) and any(isinstance(v, Mapping) for v in value)
+        ):
+            rows |= flat(value, f"{prefix}{key}.")
+        else:
+            text = (
+                f"{value:.5g}"
+                if isinstance(value, float)
+                else value
+                if isinstance(value, str)
+                else json.dumps(value)
+            )
+            rows[f"{prefix}{key}"] = text.replace("|", "\\|")
+    return rows
