@@ -112,7 +112,8 @@ class Evaluation:
             )
             for k, scene in enumerate(images)
         ]
-        return np.concatenate(parts)
+        gap = np.full((8, *parts[0].shape[1:]), 255, np.uint8)
+        return np.concatenate([row for part in parts for row in (part, gap)][:-1])
 
 
 def _choose(

@@ -43,7 +43,7 @@ def test_few_val_scenes_are_filled_up_and_only_they_are_scored(data: Path) -> No
     full.images[3] = 255 - full.images[3]
     assert full(model)["val_loss"] == before
     one = evaluation(dataset, views=4, scenes=8, pictures=1).picture(model)
-    assert full.picture(model).shape == (2 * one.shape[0], *one.shape[1:])
+    assert full.picture(model).shape == (2 * one.shape[0] + 8, *one.shape[1:])
 
 
 def test_fewer_scenes_than_views_take_fewer_views(tmp_path: Path) -> None:
