@@ -12,11 +12,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors.torch import save_file
-
 from mum.encoder import EncoderConfig, pretrained_config, timm_arguments
 from mum.masked import MuM
-from mum.weights import WeightsError, encoder_weights, load, read_header, replace_file, resolve, save
+from mum.weights import (
+    WeightsError,
+    encoder_weights,
+    load,
+    read_header,
+    replace_file,
+    resolve,
+    save,
+    write_tensors,
+)
 
 # timm's config cannot name a layer norm's epsilon, so it comes with the architecture; all the rest is
 # overridden.
@@ -115,7 +122,7 @@ def _write_timm_folder(model: MuM, header: Mapping[str, Any], out: Path, force: 
         temporary.chmod(0o755)
         _write_text(temporary / "config.json", json.dumps(config, indent=2) + "\n")
         tensors = {key: value.contiguous() for key, value in encoder_weights(model.state_dict()).items()}
-        save_file(tensors, temporary / "model.safetensors", metadata={"format": "pt"})
+        write_tensors(tensors, temporary / "model.safetensors", {"format": "pt"})
         card = model_card(model, header, out, with_decoder=False, format="timm")
         _write_text(temporary / "README.md", card)
         if force and out.exists():

@@ -95,13 +95,19 @@ def save(
     tensors = {key: value.detach().cpu().contiguous() for key, value in state.items()}
     metadata = {"format": "pt", "mum": json.dumps(header)}
 
-    def write(temporary: Path) -> None:
-        try:
-            save_file(tensors, temporary, metadata=metadata)
-        except SafetensorError as error:
-            raise OSError(f"cannot write {path}: {error}") from error
+    replace_file(Path(path), lambda temporary: write_tensors(tensors, temporary, metadata))
 
-    replace_file(Path(path), write)
+
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file that others may read as far as the umask allows, not its owner alone."""
+    # safetensors gives its own file mode 600, but writes into one that is there already.
+    path.touch()
+    mode = path.stat().st_mode
+    try:
+        save_file(dict(tensors), path, metadata=dict(metadata))
+    except SafetensorError as error:
+        raise OSError(f"cannot write {path}: {error}") from error
+    path.chmod(mode)
 
 
 def _without_decoder(config: MuMConfig) -> MuMConfig:

@@ -67,6 +67,12 @@ def test_full_disk_leaves_the_old_file_whole(tiny, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_files_are_as_readable_as_any_other(tiny, tmp_path):
+    (tmp_path / "any").touch()
+    mum.save(tiny, tmp_path / "a.safetensors", config=tiny.config, preprocessing={}, summary={})
+    assert (tmp_path / "a.safetensors").stat().st_mode == (tmp_path / "any").stat().st_mode
+
+
 def test_missing_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="does not exist"):
         mum.load(tmp_path / "nothing.safetensors")
