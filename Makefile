@@ -28,7 +28,7 @@ demo: $(READY)
 	$(BIN)/torchrun --nproc-per-node 2 -m pretrain mum_tiny --data demo/shards --out demo/run
 	$(BIN)/python -m mum export demo/run --out demo/encoder.safetensors --force
 	$(BIN)/python -m probes run matching --data demo/shards --out demo/probes \
-	    --encoder demo/run random:mum_vittiny_patch8 pixels
+	    --encoder demo/run random:mum_vittiny_patch8 pixels --size 64
 	@echo "Done. Open $(CURDIR)/demo/probes/report.html"
 
 bench: $(READY)
