@@ -168,9 +168,10 @@ def _text(results: "matching.Results") -> str:  # noqa: F821
     """The table for a terminal."""
     lines = []
     for data in results.data:
+        scenes = f"{data['scenes']} scene{'s' * (data['scenes'] != 1)}"
+        interval = " [95 % over scenes]" if data["scenes"] > 1 else ""
         lines.append(
-            f"{data['data']}: {data['pairs']} pairs of {data['scenes']} scenes at {data['size']} px, means over "
-            "pairs [95 % over scenes]"
+            f"{data['data']}: {data['pairs']} pairs of {scenes} at {data['size']} px, means over pairs{interval}"
         )
         head = ("reading", "position", "encoder", "layer", "EPE px", "PCK one patch", "robust")
         cells = [head]

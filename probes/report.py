@@ -141,6 +141,8 @@ def _glance(rows: Sequence[Row], styles: Mapping[str, int], leading: str) -> str
 
 
 def _score_table(rows: Sequence[Row], styles: Mapping[str, int]) -> str:
+    several = rows[0]["scenes"] > 1
+    small_print = "; small print is the 95 % bootstrap interval over scenes" if several else ""
     layered = len({(r["encoder"], r["layer"]) for r in rows}) > len({r["encoder"] for r in rows})
     removed = {(r["reading"], r["encoder"], r["layer"]): r for r in rows if r["position"] == "removed"}
     head = (
@@ -186,8 +188,8 @@ def _score_table(rows: Sequence[Row], styles: Mapping[str, int]) -> str:
         + "<tbody>"
         + "".join(body)
         + "</tbody></table></div>"
-        "<p class=caption>Each number is a mean over the points of a pair, then over pairs; small print is the 95 % "
-        "bootstrap interval over scenes. <em>Position removed</em>: the mean feature of each grid position over "
+        f"<p class=caption>Each number is a mean over the points of a pair, then over pairs{small_print}. "
+        "<em>Position removed</em>: the mean feature of each grid position over "
         "the data set is subtracted first, which takes away what an encoder gains by merely knowing where in "
         "the picture a patch lies. <em>Same position</em> answers with the query's own place, <em>chance</em> "
         "with any patch, and the <em>oracle</em> with the true patch: no reading by patches can do better, except "
@@ -226,8 +228,13 @@ def _difference_table(results: Results, data: dict[str, Any], leading: str) -> s
         "<th class=name>Difference on the same pairs</th><th class=name>Reading</th>"
         "<th colspan=2>Right patch</th><th colspan=2>Mean error, px</th></tr></thead><tbody>"
         + "".join(rows)
-        + "</tbody></table></div><p class=caption>Paired bootstrap over scenes. A difference counts as decided where "
-        "its 95 % interval excludes zero.</p>"
+        + "</tbody></table></div><p class=caption>"
+        + (
+            "Paired bootstrap over scenes. A difference counts as decided where its 95 % interval excludes zero."
+            if data["scenes"] > 1
+            else "One scene cannot decide a difference: there is nothing to resample."
+        )
+        + "</p>"
     )
 
 
@@ -281,8 +288,9 @@ def _angle_charts(results: Results, data: dict[str, Any], styles: Mapping[str, i
         + "<div class=pair>"
         + _figure(chart("pck_patch", "right patch"))
         + _figure(chart("epe", "mean error, px"))
-        + f"</div><p class=caption>Means over the pairs of each bin of {ANGLE_STEP} degrees ({counts}); bands are 95 % "
-        "bootstrap intervals over scenes.</p>"
+        + f"</div><p class=caption>Means over the pairs of each bin of {ANGLE_STEP} degrees ({counts})"
+        + ("; bands are 95 % bootstrap intervals over scenes" if data["scenes"] > 1 else "")
+        + ".</p>"
     )
 
 

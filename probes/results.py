@@ -207,7 +207,9 @@ def read_finished(folder: Path, identity: dict[str, Any], *, force: bool = False
 
 
 def _changed(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    names = [key for key in sorted(a.keys() | b.keys()) if a.get(key) != b.get(key)]
+    # The options stand one level down, and are what usually differs.
+    a, b = ({**identity, **identity.get("config", {})} for identity in (a, b))
+    names = [key for key in sorted(a.keys() | b.keys()) if key != "config" and a.get(key) != b.get(key)]
     return [f"{n} ({a[n]} -> {b[n]})" if _short(a.get(n)) and _short(b.get(n)) else n for n in names]
 
 

@@ -36,7 +36,9 @@ def test_another_configuration_in_the_same_folder_is_refused_without_force(
     rendered: Path, finished: Path
 ) -> None:
     before = (finished / "results.json").read_bytes()
-    with pytest.raises(ProbeError, match=r"another configuration.*--force"):
+    with pytest.raises(
+        ProbeError, match=r"another configuration \(it differs in pairs \(12 -> 6\)\).*--force"
+    ):
         run(rendered, finished, pairs=6)
     assert (finished / "results.json").read_bytes() == before
 

@@ -29,6 +29,11 @@ def test_scenes_are_resampled_whole() -> None:
     assert (interval.lo, interval.hi) == (0.0, 1.0)
 
 
+def test_resamples_pool_the_pairs_of_their_scenes() -> None:
+    # Drawing both scenes gives 0.99, not the 0.5 of a mean of scene means; at level 0 the ends are the median.
+    assert bootstrap_mean([0.0] + [1.0] * 99, ["a"] + ["b"] * 99, level=0).lo == 0.99
+
+
 def test_the_interval_narrows_as_scenes_are_added() -> None:
     rng = np.random.default_rng(0)
     values = rng.normal(size=400)
