@@ -9,6 +9,7 @@ pairs or scores.
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -207,8 +208,12 @@ def _timm_model(name: str, spec: str, size: int, *, pretrained: bool) -> nn.Modu
     if ":" not in name and not timm.is_model(name.split(".", maxsplit=1)[0]):
         raise ProbeError(f"encoder {spec!r}: timm has no model {name!r}{nearest(name, timm.list_models())}")
     attempts: list[dict[str, Any]] = [{"dynamic_img_size": True}, {"img_size": size}, {}]
+    hub = logging.getLogger("huggingface_hub")
+    level = hub.level
     for arguments in attempts:
         try:
+            # The hub warns of every retry; what failed in the end is said once, below.
+            hub.setLevel(logging.CRITICAL)
             return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
         except TypeError as error:
             if "unexpected keyword argument" not in str(error) or not arguments:
@@ -216,6 +221,8 @@ def _timm_model(name: str, spec: str, size: int, *, pretrained: bool) -> nn.Modu
         except (RuntimeError, OSError, ValueError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             raise ProbeError(f"encoder {spec!r}: timm could not build or load it: {reason}") from error
+        finally:
+            hub.setLevel(level)
     raise AssertionError("the last attempt returns or raises")
 
 

@@ -11,6 +11,7 @@ and the oracle on the grid.
 import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -141,7 +142,6 @@ def run(
         seed=seed,
         **options,
     )
-    leading = "linear" if "linear" in config.readings else "knn"
     cache = Path(cache) if cache is not None else None
     named = _open_encoders(encoders, config, device)
     trained_on = trained_on if "linear" in config.readings else []
@@ -162,6 +162,40 @@ def run(
     wanted = PairConfig(size=size, angles=config.angles, min_queries=config.min_queries, pairs=config.pairs)
     scored = [open_pairs(spec, wanted) for spec in data]
     train, dropped = _training_pairs(trained_on, scored, config)
+    with _few_threads(size):
+        rows, predictions, described = _score_encoders(
+            named, scored, train, config, cache=cache, device=device, batch=batch, progress=progress
+        )
+    descriptions = [_describe(found) for found in scored]
+    results = Results(
+        identity=identity,
+        encoders=described,
+        data=descriptions,
+        train_data=[_describe(found) for found in train],
+        rows=[{column: row[column] for column in COLUMNS} for row in rows],
+        notes=_notes(scored, descriptions, dropped, size),
+        versions=versions(),
+        command=command,
+        seconds=time.monotonic() - began,
+    )
+    if out is not None:
+        results.write(Path(out), report.page(results, scored, predictions))
+    return results
+
+
+def _score_encoders(
+    named: dict[str, Encoder],
+    scored: Sequence[PairSet],
+    train: Sequence[PairSet],
+    config: MatchingConfig,
+    *,
+    cache: Path | None,
+    device: torch.device,
+    batch: int,
+    progress: bool,
+) -> tuple[list[Row], Predictions, list[dict[str, Any]]]:
+    """Rows of all encoders and baselines, predictions for the pictures, and what each encoder was."""
+    size, leading = config.size, "linear" if "linear" in config.readings else "knn"
     rows: list[Row] = []
     predictions: Predictions = {}
     described, grids = [], {}
@@ -194,22 +228,22 @@ def run(
         for found in scored:
             for grid in dict.fromkeys(grids.values()):
                 rows += _baselines(found, grid, size)
+    return rows, predictions, described
 
-    descriptions = [_describe(found) for found in scored]
-    results = Results(
-        identity=identity,
-        encoders=described,
-        data=descriptions,
-        train_data=[_describe(found) for found in train],
-        rows=[{column: row[column] for column in COLUMNS} for row in rows],
-        notes=_notes(scored, descriptions, dropped, size),
-        versions=versions(),
-        command=command,
-        seconds=time.monotonic() - began,
-    )
-    if out is not None:
-        results.write(Path(out), report.page(results, scored, predictions))
-    return results
+
+@contextmanager
+def _few_threads(size: int) -> Iterator[None]:
+    """One CPU thread for small images: steps this short lose more to threads that wait for each other.
+
+    Beside another busy process, two threads took eight times as long as one; alone they win little.
+    """
+    before = torch.get_num_threads()
+    if size <= 128:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 # -- readings
