@@ -1,11 +1,11 @@
-"""Pictures of what a model sees and paints: reconstructions, feature maps by PCA, match lines.
+"""Pictures of what a model sees and paints: reconstructions and feature maps by PCA.
 
 Images in are uint8; pictures out are uint8 arrays (H, W, 3), ready for Pillow. No matplotlib, no files.
 """
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
@@ -119,56 +119,8 @@ def pca_picture(features: Tensor, images: Tensor | None = None) -> np.ndarray:
     return _grid([_hwc(images.detach().cpu()), maps])
 
 
-def match_lines_picture(
-    image_a: np.ndarray | Tensor,
-    image_b: np.ndarray | Tensor,
-    points_a: np.ndarray | Tensor,
-    points_b: np.ndarray | Tensor,
-    errors: np.ndarray | Tensor,
-    *,
-    worst: float = 16.0,
-) -> np.ndarray:
-    """Two views side by side with a line for each match, green where it is right and red where it is wrong.
-
-    Args:
-        image_a, image_b: uint8 (H, W, 3) arrays or (3, H, W) tensors.
-        points_a, points_b: (N, 2) pixels as (x, y), centres at +0.5.
-        errors: (N,) pixels.
-        worst: the error, in pixels, that is drawn full red.
-
-    Returns:
-        uint8 picture; small views are enlarged so that lines can be told apart.
-    """
-    left, right = (Image.fromarray(_as_array(image)) for image in (image_a, image_b))
-    zoom = max(1, round(320 / max(left.height, right.height)))
-    left, right = (
-        image.resize((image.width * zoom, image.height * zoom), Image.Resampling.NEAREST)
-        for image in (left, right)
-    )
-    gap = 4 * GAP
-    canvas = Image.new(
-        "RGB", (left.width + gap + right.width, max(left.height, right.height)), (PAPER, PAPER, PAPER)
-    )
-    canvas.paste(left, (0, 0))
-    canvas.paste(right, (left.width + gap, 0))
-    draw = ImageDraw.Draw(canvas)
-    a, b, e = (np.asarray(x, dtype=np.float64) for x in (points_a, points_b, errors))
-    for (xa, ya), (xb, yb), error in sorted(zip(a, b, e, strict=True), key=lambda match: -match[2]):
-        share = min(max(error / worst, 0.0), 1.0) if np.isfinite(error) else 1.0
-        colour = (round(255 * min(1, 2 * share)), round(210 * min(1, 2 - 2 * share)), 40)
-        ends = (xa * zoom, ya * zoom, left.width + gap + xb * zoom, yb * zoom)
-        draw.line(ends, fill=colour, width=1)
-        for x, y in (ends[:2], ends[2:]):
-            draw.ellipse((x - 2, y - 2, x + 2, y + 2), outline=colour)
-    return np.asarray(canvas)
-
-
-def _as_array(image: np.ndarray | Tensor) -> np.ndarray:
-    return image.detach().cpu().permute(1, 2, 0).numpy() if isinstance(image, Tensor) else image
-
-
 def _hwc(images: Tensor) -> list[np.ndarray]:
-    return [_as_array(image) for image in images]
+    return [image.detach().cpu().permute(1, 2, 0).numpy() for image in images]
 
 
 def _grid(rows: list[list[np.ndarray]]) -> np.ndarray:

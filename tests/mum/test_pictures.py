@@ -77,21 +77,3 @@ def test_pca_picture_shows_equal_features_in_equal_colours():
     assert (top == top[:, :1, :1]).all() and (bottom == bottom[:, :1, :1]).all()
     assert not torch.equal(top, bottom)
     assert pictures.pca_picture(features).shape == (32, 2 * 48 + pictures.GAP, 3)
-
-
-def test_match_lines_are_green_when_right_and_red_when_wrong():
-    white = np.full((320, 320, 3), 255, np.uint8)
-    points = np.array([[10.5, 50.5], [10.5, 250.5]])
-    picture = pictures.match_lines_picture(white, white, points, points, np.array([0.0, 99.0]), worst=8)
-    middle = picture[:, 320:328]
-    right, wrong = middle[40:60].reshape(-1, 3), middle[240:260].reshape(-1, 3)
-    assert [0, 210, 40] in right.tolist() and [255, 0, 40] not in right.tolist()
-    assert [255, 0, 40] in wrong.tolist() and [0, 210, 40] not in wrong.tolist()
-
-
-def test_small_views_are_enlarged_and_tensors_taken():
-    image = torch.zeros(3, 64, 64, dtype=torch.uint8)
-    picture = pictures.match_lines_picture(
-        image, image, torch.tensor([[1.0, 2.0]]), torch.tensor([[3.0, 4.0]]), torch.tensor([float("nan")])
-    )
-    assert picture.shape[0] == 320
