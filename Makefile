@@ -20,6 +20,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# Without it torchrun prints five lines about having set it.
+demo: export OMP_NUM_THREADS = 1
+
 # The main job on rendered scenes. Every line is printed as it runs and can be copied; finished steps return at once.
 demo: $(READY)
 	$(BIN)/python -m shards build scenes --scenes 1500 --val-scenes 64 --out demo/shards
