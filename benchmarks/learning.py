@@ -65,8 +65,8 @@ def main() -> int:
         report["photographs"] = photographed(
             given.folder / "photographs",
             seeds,
-            # A picture of 96 px costs some three times as much as one of 64.
-            {method: count // 3 for method, count in steps.items()},
+            # A picture of 96 px costs over twice as much as one of 64, and five scenes are soon learnt.
+            {method: count // 4 for method, count in steps.items()},
             Path(photographs) / "data" / "real",
         )
     else:
