@@ -185,7 +185,10 @@ features = encoder.forward_intermediates(images, indices=1, norm=True, intermedi
 model = mum.load("{out.name}")
 images = model.normalise(torch.randint(256, (1, 3, 224, 224), dtype=torch.uint8))
 features = model.encoder.forward_intermediates(images, indices=1, norm=True, intermediates_only=True)[0]"""
-    training = "\n".join(f"| {key} | {value} |" for key, value in flat(header["summary"]).items())
+    rows_of_training = flat(header["summary"]).items()
+    training = "\n".join(
+        f"| {key} | {value.replace('|', chr(92) + '|')} |" for key, value in rows_of_training
+    )
     return f"""---
 library_name: {library}
 tags: [self-supervised, multi-view, masked-autoencoder]
@@ -231,5 +234,5 @@ def flat(values: Mapping[str, Any] | Sequence[Any], prefix: str = "") -> dict[st
                 if isinstance(value, str)
                 else json.dumps(value)
             )
-            rows[f"{prefix}{key}"] = text.replace("|", "\\|")
+            rows[f"{prefix}{key}"] = text
     return rows

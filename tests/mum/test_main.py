@@ -47,7 +47,8 @@ def test_export_and_info(saved, tmp_path, capsys):
     assert str(out) in capsys.readouterr().out
     main(["info", str(out)])
     told = capsys.readouterr().out
-    assert "decoder: none" in told and "step 1000" in told
+    assert "decoder: none" in told and "a | b" in told
+    assert ["step", "1000"] in [line.split() for line in told.splitlines()]
     main(["info", str(saved), "--json"])
     header = json.loads(capsys.readouterr().out)
     assert header["parameters"]["decoder"] > 0
