@@ -171,7 +171,8 @@ def train(
     mae_extra: Sequence[str] = (),
 ) -> dict[str, list[Path]]:
     """Pretrain MuM and single-view MAE from every seed; finished runs return at once."""
-    options = {"mum": mum_extra, "mae": ("--views", "1", "1", *mae_extra)}
+    alone = ("--views", "1", "1", "--model.no-scene-wide")
+    options = {"mum": mum_extra, "mae": (*alone, *mae_extra)}
     runs: dict[str, list[Path]] = {method: [] for method in options}
     for seed in seeds:
         for method, extra in options.items():

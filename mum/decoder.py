@@ -29,6 +29,9 @@ class DecoderConfig:
     """Attention heads a block; width / heads must be a multiple of 4."""
     norm_eps: float = 1e-5
     """Epsilon of every layer norm."""
+    scene_wide: bool = True
+    """Whether every second block attends within the scene. False keeps all of them within an image: single-view
+    MAE, whatever the packs hold."""
     class_tokens_between_views: Literal["identity", "zero"] = "identity"
     """Rotation of class tokens in scene-wide blocks. "zero" makes their queries and keys zero, as in the
     released weights: a legacy switch."""
@@ -137,7 +140,8 @@ class Decoder(nn.Module):
             (I, L, output_width).
         """
         x = self.embed(x)
-        layout = SceneLayout(views, 1 + place.shape[1], x.device)
+        scenes = views if self.config.scene_wide else (1,) * len(x)
+        layout = SceneLayout(scenes, 1 + place.shape[1], x.device)
         by_count = layout.sorted()
         x = self._put_in_place(x, place)
         if by_count is not None:

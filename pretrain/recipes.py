@@ -34,6 +34,8 @@ class ModelConfig:
     """blocks of the decoder, frame-wise and scene-wide together"""
     decoder_heads: int | None = None
     """attention heads of the decoder"""
+    scene_wide: bool = True
+    """the decoder looks across the views of a scene; with False, and --views 1 1, this is single-view MAE"""
     mask_ratio: float = 0.75
     """share of every view's patches that is masked"""
     norm_pix_loss: bool = True

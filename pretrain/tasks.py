@@ -81,6 +81,7 @@ class MaskedViews:
             "width": model.decoder_width,
             "depth": model.decoder_depth,
             "heads": model.decoder_heads,
+            "scene_wide": model.scene_wide,
         }
         with torch.device("meta"):
             default = mum.create_model(model.name).config.decoder

@@ -1,9 +1,11 @@
 """The cross-view gain, against packs of strangers built by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from mum import cross_view_gain
+from mum import MuM, cross_view_gain
 
 
 @pytest.fixture
@@ -63,3 +65,10 @@ def test_too_few_scenes_or_views_are_refused(tiny, shape):
 def test_nothing_to_score_is_refused(tiny, scenes):
     with pytest.raises(ValueError, match="none of the 4"):
         cross_view_gain(tiny, *scenes, scored=torch.zeros(4, dtype=torch.bool))
+
+
+def test_model_that_looks_at_one_view_gains_nothing(tiny, scenes):
+    config = replace(tiny.config, decoder=replace(tiny.config.decoder, scene_wide=False))
+    alone = MuM(config).eval()
+    own, strangers = cross_view_gain(alone, *scenes)
+    assert own == pytest.approx(strangers, abs=1e-6)
