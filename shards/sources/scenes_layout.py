@@ -326,7 +326,7 @@ def _room(rng: np.random.Generator, size: np.ndarray, textures: list[int]) -> Ro
 
 def _paint_all(rng: np.random.Generator, count: int, *, held_out: bool) -> Atlas:
     """The scene's textures: families drawn at random, half of them from the held-out ones in that split."""
-    saturation = rng.uniform(0.25, 0.65)
+    saturation = rng.uniform(0.3, 0.75)
     # Four octaves of stains and wear, more in some scenes than in others.
     stain = np.clip(1 + rng.uniform(0.08, 0.2) * noise(rng, 1, 16, 0.9), 0.3, 1.7)
     images = []

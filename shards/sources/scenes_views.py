@@ -165,16 +165,15 @@ def draw_cameras(rng: np.random.Generator, layout: Layout, count: int, size: int
 def draw_moment(rng: np.random.Generator, light: Light, *, held_out: bool) -> tuple[Light, Exposure]:
     """The lamps and the exposure of one view: the scene's, changed within limits that are wider when `held_out`."""
     wide = 1.3 if held_out else 1.0
-    strengths = np.exp(rng.uniform(-0.45, 0.45, (2, 1)) * wide)
+    strengths = np.exp(rng.uniform(-0.3, 0.3, (2, 1)) * wide)
     tint = 1 + rng.uniform(-1, 1) * np.array([0.05, 0, -0.05]) * wide
     moment = Light(
-        positions=light.positions + rng.normal(0, 0.12, light.positions.shape),
+        positions=light.positions + rng.normal(0, 0.08, light.positions.shape),
         colours=light.colours * strengths * tint,
         ambient=light.ambient * np.exp(rng.uniform(-0.25, 0.25, (2, 1)) * wide),
         reach=light.reach,
     )
-    white = np.exp(rng.uniform(-0.07, 0.07, 3) * wide)
-    # Training cameras lean to one side of the middle exposure more often than held-out ones.
+    white = np.exp(rng.uniform(-0.05, 0.05, 3) * wide)
     return moment, Exposure(
         gain=float(np.exp(rng.uniform(-0.32, 0.3) * wide)),
         gamma=float(np.exp(rng.uniform(-0.13, 0.16) * wide)),
