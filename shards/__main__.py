@@ -156,12 +156,17 @@ def _print_report(report: Report, dataset: Dataset, seconds: float) -> None:
         print(f"        dropped {name}: {reason}")
     splits = dataset.header["splits"]
     print(
-        "splits  " + ", ".join(f"{k} {v['scenes']} scenes, {v['frames']} frames" for k, v in splits.items())
+        "splits  "
+        + ", ".join(
+            f"{k} {_count(v['scenes'], 'scene')}, {_count(v['frames'], 'frame')}" for k, v in splits.items()
+        )
     )
     if not splits["val"]["scenes"]:
         print("        no scene is held out: validation figures need at least two scenes")
     size = dataset.header["bytes"]
-    print(f"size    {_size(size)} in {len(dataset.shards)} shards, {dataset.num_chunks} chunks")
+    print(
+        f"size    {_size(size)} in {_count(len(dataset.shards), 'shard')}, {_count(dataset.num_chunks, 'chunk')}"
+    )
 
 
 def summary(dataset: Dataset) -> dict[str, Any]:
@@ -199,9 +204,10 @@ def _info(arguments: argparse.Namespace) -> int:
         "sources": ", ".join(figures["sources"]),
         "scenes": f"{figures['scenes']:,} in {figures['chunks']:,} chunks",
         "frames": f"{figures['frames']:,}, {figures['frames'] / max(figures['chunks'], 1):.1f} a chunk",
-        "size": f"{_size(figures['bytes'])} in {figures['shards']:,} shards",
+        "size": f"{_size(figures['bytes'])} in {_count(figures['shards'], 'shard')}",
         "splits": ", ".join(
-            f"{k} {v['scenes']:,} scenes, {v['frames']:,} frames" for k, v in figures["splits"].items()
+            f"{k} {_count(v['scenes'], 'scene')}, {_count(v['frames'], 'frame')}"
+            for k, v in figures["splits"].items()
         ),
         "overlap": "unknown" if figures["mean_overlap"] is None else f"{figures['mean_overlap']:.3f} mean",
         "with": ", ".join(f"{k} {v:,}" for k, v in figures["frames_with"].items()) + " frames",
@@ -234,10 +240,14 @@ def _verify(arguments: argparse.Namespace) -> int:
             print(found)
     if damage:
         shards = len({found.shard for found in damage})
-        raise ShardsError(f"{dataset} is damaged: {len(damage)} faults in {shards} shards, first {damage[0]}")
+        raise ShardsError(
+            f"{dataset} is damaged: {_count(len(damage), 'fault')} in {_count(shards, 'shard')}, first {damage[0]}"
+        )
     if not arguments.json:
         whole = open_dataset(dataset)
-        print(f"{dataset} is whole: {whole.num_frames} frames in {len(whole.shards)} shards")
+        print(
+            f"{dataset} is whole: {_count(whole.num_frames, 'frame')} in {_count(len(whole.shards), 'shard')}"
+        )
     return 0
 
 
@@ -260,6 +270,10 @@ def _preview(arguments: argparse.Namespace) -> int:
 def _check_workers(workers: int | None) -> None:
     if workers is not None and workers < 1:
         raise ShardsError(f"--workers must be at least 1, not {workers}")
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def _size(count: float) -> str:

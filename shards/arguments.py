@@ -55,7 +55,7 @@ class Parser(argparse.ArgumentParser):
             choices = [str(choice) for choice in action.choices]
             what = action.metavar or action.dest
             self.error(
-                f"there is no {what} {value!r}{nearest(str(value), choices)}; known: {', '.join(choices)}"
+                f"there is no {what} {value!r} among {', '.join(choices)}{nearest(str(value), choices)}"
             )
 
 
