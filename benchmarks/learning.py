@@ -18,6 +18,7 @@ import platform
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -152,14 +153,16 @@ def photographed(
 # -- steps
 
 
-def command(*arguments: object, processes: int = 0) -> None:
-    """Run one of the toolkit's own commands, printed as a person would type it."""
-    python = [sys.executable]
-    if processes:
-        python += ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    line = [*python, *map(str, arguments)]
+def command(*arguments: object, log: Path | None = None) -> None:
+    """Run one of the toolkit's own commands, printed as a person would type it; its words go to `log` if given."""
+    line = [sys.executable, *map(str, arguments)]
     print("$", " ".join(line), flush=True)
-    subprocess.run(line, check=True)
+    if log is None:
+        subprocess.run(line, check=True)
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as words:
+        subprocess.run(line, check=True, stdout=words, stderr=words)
 
 
 def train(
@@ -172,19 +175,23 @@ def train(
     mum_extra: Sequence[str] = (),
     mae_extra: Sequence[str] = (),
 ) -> dict[str, list[Path]]:
-    """Pretrain MuM and single-view MAE from every seed; finished runs return at once."""
+    """Pretrain MuM and single-view MAE from every seed; a run that was finished before returns at once."""
     alone = ("--views", "1", "1", "--model.no-scene-wide")
     options = {"mum": mum_extra, "mae": (*alone, *mae_extra)}
-    runs: dict[str, list[Path]] = {method: [] for method in options}
-    for seed in seeds:
-        for method, extra in options.items():
-            out = folder / f"{method}-{seed}"
-            command(
-                *("-m", "pretrain", "mum_tiny", "--data", data, "--out", out),
-                *("--seed", seed, "--steps", steps[method], "--precision", "bf16", *extra),
-                processes=2,
-            )
-            runs[method].append(out)
+    runs = {method: [folder / f"{method}-{seed}" for seed in seeds] for method in options}
+
+    def one(method: str, seed: int) -> None:
+        out = runs[method][seed]
+        command(
+            *("-m", "pretrain", "mum_tiny", "--data", data, "--out", out, "--seed", seed),
+            *("--steps", steps[method], "--precision", "bf16", "--parallel.threads", 1, *options[method]),
+            log=folder / f"{out.name}.log",
+        )
+
+    # A run on each core does more in all than one run on all cores.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for done in [pool.submit(one, method, seed) for seed in seeds for method in options]:
+            done.result()
     return runs
 
 
