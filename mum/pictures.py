@@ -5,7 +5,6 @@ Images in are uint8; pictures out are uint8 arrays (H, W, 3), ready for Pillow. 
 
 import numpy as np
 import torch
-from PIL import Image
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor
 
@@ -98,25 +97,6 @@ def pca_colours(features: Tensor, mean: Tensor, directions: Tensor, scale: Tenso
     """
     colours = 0.5 + (features.float() - mean) @ directions / (6 * scale.clamp(min=1e-12))
     return (colours.clamp(0, 1) * 255).round().byte().numpy()
-
-
-def pca_picture(features: Tensor, images: Tensor | None = None) -> np.ndarray:
-    """Feature maps of several images under one PCA, beneath the images.
-
-    Args:
-        features: (N, h, w, C).
-        images: (N, 3, H, W) uint8, or None for the maps alone at 16 pixels a patch.
-
-    Returns:
-        uint8 grid with a column an image.
-    """
-    features = features.detach().cpu()
-    colours = pca_colours(features, *fit_pca(features))
-    if images is None:
-        return _grid([[np.kron(c, np.ones((16, 16, 1), np.uint8)) for c in colours]])
-    size = (images.shape[-1], images.shape[-2])
-    maps = [np.asarray(Image.fromarray(c).resize(size, Image.Resampling.NEAREST)) for c in colours]
-    return _grid([_hwc(images.detach().cpu()), maps])
 
 
 def _hwc(images: Tensor) -> list[np.ndarray]:

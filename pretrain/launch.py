@@ -5,6 +5,7 @@ ended.
 claimed.
 """
 
+import errno
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -199,6 +200,18 @@ def run_to_the_end(job: Job) -> None:
         if job.world.first:
             ended("stopped", "interrupted from the keyboard")
         raise
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            ended("failed", f"rank {job.world.rank}: {type(error).__name__}: {error}")
+            error.own_rank = True
+            raise
+        told = InputError(
+            f"the disk of {job.folder.root} is full at step {trainer.step if trainer else 0}: free some of it and "
+            "give the same command again, which goes on from the newest whole checkpoint"
+        )
+        ended("failed", str(told))
+        told.own_rank = True
+        raise told from error
     except Exception as error:
         # This rank's own trouble: it speaks for itself, since the others know nothing of it.
         ended("failed", f"rank {job.world.rank}: {type(error).__name__}: {error}")

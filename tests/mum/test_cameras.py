@@ -68,20 +68,6 @@ def test_relative_pose_takes_a_to_b(seed):
     torch.testing.assert_close(cameras.transform(centre[None], a), torch.zeros(1, 3, dtype=D))
 
 
-@given(seeds, st.floats(0, 180))
-@law
-def test_rotation_angle_is_the_angle(seed, degrees):
-    g = torch.Generator().manual_seed(seed)
-    base = random_pose(g)
-    t = math.radians(degrees)
-    about_y = torch.tensor(
-        [[math.cos(t), 0, math.sin(t), 1], [0, 1, 0, 2], [-math.sin(t), 0, math.cos(t), 3]], dtype=D
-    )
-    turned = cameras.compose(about_y, base)
-    angle = cameras.rotation_angle(cameras.relative_pose(base, turned))
-    assert angle.item() == pytest.approx(degrees, abs=1e-6)
-
-
 @given(seeds)
 @law
 def test_angles_between_vectors(seed):
@@ -91,14 +77,6 @@ def test_angles_between_vectors(seed):
     assert cameras.angle_between(a, b).item() == pytest.approx(math.degrees(math.acos(cosine)), abs=1e-5)
     assert cameras.angle_between(a, 3 * a).item() == pytest.approx(0, abs=1e-9)
     assert cameras.angle_between(a, -a).item() == pytest.approx(180)
-
-
-def test_parallax_of_two_cameras_and_a_point():
-    eye = torch.eye(3, 4, dtype=D)
-    aside = eye.clone()
-    aside[0, 3] = -1.0  # centre at x = +1
-    angle = cameras.parallax_angle(torch.tensor([[0.5, 0.0, 0.5]], dtype=D), eye, aside)
-    assert angle.item() == pytest.approx(90)
 
 
 def plane_scene(shift: float = 1.0):
@@ -159,23 +137,9 @@ def test_depth_is_read_at_the_pixel_a_point_falls_into():
     assert cameras.read_depth(depth, points).tolist() == [1, 6, 0, 0, 2]
 
 
-@given(seeds)
-@law
-def test_cropped_and_scaled_intrinsics_move_pixels_along(seed):
-    g = torch.Generator().manual_seed(seed)
-    k = random_intrinsics(g)
-    point = torch.tensor([[0.2, -0.1, 2.0]], dtype=D)
-    eye = torch.eye(3, 4, dtype=D)
-    before, _ = cameras.project(point, k, eye)
-    changed = cameras.crop_and_scale(k, left=7, top=3, scale_x=0.5, scale_y=2)
-    after, _ = cameras.project(point, changed, eye)
-    torch.testing.assert_close(after, (before - torch.tensor([7.0, 3.0])) * torch.tensor([0.5, 2.0]))
-
-
 def test_leading_axes_broadcast():
     poses = torch.eye(3, 4).expand(2, 5, 3, 4)
     k = torch.eye(3)
     pixels, depth = cameras.project(torch.ones(2, 5, 7, 3), k, poses)
     assert (pixels.shape, depth.shape) == ((2, 5, 7, 2), (2, 5, 7))
     assert cameras.unproject(pixels, depth, k.expand(2, 5, 3, 3), poses).shape == (2, 5, 7, 3)
-    assert cameras.rotation_angle(poses).shape == (2, 5)

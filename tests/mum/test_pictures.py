@@ -66,14 +66,3 @@ def test_pca_finds_the_directions_of_variance():
     assert directions.abs().argmax(0).tolist() == [1, 3, 0]
     assert (directions.gather(0, directions.abs().argmax(0, keepdim=True)) > 0).all()
     torch.testing.assert_close(scale, torch.tensor([9.0, 4, 1]), rtol=0.05, atol=0)
-
-
-def test_pca_picture_shows_equal_features_in_equal_colours():
-    features = torch.zeros(2, 2, 3, 8)
-    features[:, 0] = torch.randn(8)
-    picture = pictures.pca_picture(features, views())
-    top, bottom = tile(picture, 1, 0)[:, :8], tile(picture, 1, 0)[:, 8:]
-    assert torch.equal(tile(picture, 1, 0), tile(picture, 1, 1))
-    assert (top == top[:, :1, :1]).all() and (bottom == bottom[:, :1, :1]).all()
-    assert not torch.equal(top, bottom)
-    assert pictures.pca_picture(features).shape == (32, 2 * 48 + pictures.GAP, 3)

@@ -1,12 +1,15 @@
 """What --resume accepts and refuses, in a folder that holds a finished run."""
 
+import errno
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pretrain import launch
 from pretrain.errors import InputError
 from pretrain.run_folder import RunFolder, name_differences
 from shards.build import build
@@ -136,3 +139,17 @@ def test_differences_are_counted_past_the_third() -> None:
     assert said.startswith("0 is 0 there and -1 here")
     assert said.endswith("and 2 more")
     assert name_differences(there, dict(there)) == ""
+
+
+def test_full_disk_outside_a_save_is_told_in_one_sentence(monkeypatch, tmp_path):
+    def no_space() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(launch, "Trainer", lambda _job: SimpleNamespace(step=7, run=no_space))
+    folder = RunFolder(tmp_path)
+    job = SimpleNamespace(
+        config=SimpleNamespace(steps=9), folder=folder, world=SimpleNamespace(rank=0, first=True)
+    )
+    with pytest.raises(InputError, match="is full at step 7"):
+        launch.run_to_the_end(job)
+    assert "is full" in json.loads(folder.status.read_text())["reason"]
