@@ -26,7 +26,7 @@ from shards import DataConfig, Dataset, Frame, Plan
 from shards import format as fmt
 from shards.decode import Decoder
 from shards.encode import encode_frame
-from shards.loader import MicroBatches
+from shards.microbatch import MicroBatches
 from shards.writer import DatasetWriter, EncodedChunk
 
 CHUNKS, FRAMES, SHORT, LONG = 6, 96, 384, 512

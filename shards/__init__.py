@@ -20,7 +20,7 @@ _HOME = {
     "LaneStep": "shards.plan",
     "Plan": "shards.plan",
     "PlanError": "shards.plan",
-    "Batch": "shards.loader",
+    "Batch": "shards.microbatch",
     "Loader": "shards.loader",
     "fixed_views": "shards.fixed",
 }

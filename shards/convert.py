@@ -64,12 +64,14 @@ def convert_scene(scene: Scene, *, source: str, split: str, conversion: Conversi
     """Encode a scene. `split` holds unless the scene brings its own. BadPhotograph unless `skip_bad`."""
     split = scene.split or split
     encoded: list[EncodedFrame] = []
+    kept: list[int] = []
     refused: list[tuple[str, str]] = []
-    for frame in scene.frames:
+    for number, frame in enumerate(scene.frames):
         try:
             encoded.append(
                 encode_frame(frame, short_side=conversion.short_side, quality=conversion.jpeg_quality)
             )
+            kept.append(number)
         except BadPhotograph as error:
             if not conversion.skip_bad:
                 raise
@@ -84,7 +86,7 @@ def convert_scene(scene: Scene, *, source: str, split: str, conversion: Conversi
     if len(encoded) < conversion.fewest:
         frames = f"{len(encoded)} frame{'s' * (len(encoded) != 1)}"
         return ConvertedScene(**result, reason=f"{frames}, at least {conversion.fewest} are needed")
-    overlap = measure_overlap(encoded)
+    overlap, overlap_from = measure_overlap(scene, encoded, kept)
     overlap = None if overlap is None else covisibility.symmetric(overlap)
     cuts = covisibility.cut(overlap, len(encoded))
     chunks = [
@@ -95,29 +97,46 @@ def convert_scene(scene: Scene, *, source: str, split: str, conversion: Conversi
             key=fmt.chunk_key(source, scene.name, number),
             source=source,
             split=split,
+            overlap_from=overlap_from,
         )
         for number, part in enumerate(cuts)
     ]
     return ConvertedScene(**result, chunks=chunks)
 
 
-def measure_overlap(frames: list[EncodedFrame]) -> np.ndarray | None:
-    """(N, N) directed overlap: from tracks where all frames have points, else from depth, else None."""
+def measure_overlap(
+    scene: Scene, frames: list[EncodedFrame], kept: list[int]
+) -> tuple[np.ndarray | None, str]:
+    """(N, N) directed overlap of the frames that were kept, and what it comes from (`overlap_from` of the meta).
+
+    The source's own where it brings one; from tracks where all frames have points; from depth where all have
+    it, and cameras.
+    """
+    if scene.overlap is not None:
+        return scene.overlap[np.ix_(kept, kept)], "source"
     if all(f.points is not None for f in frames):
-        return covisibility.overlap_from_tracks([f.points for f in frames if f.points is not None])
+        return covisibility.overlap_from_tracks([f.points for f in frames if f.points is not None]), "tracks"
     if all(
         f.depth is not None and f.intrinsics is not None and f.world_to_camera is not None for f in frames
     ):
-        return covisibility.overlap_from_depth(
+        overlap = covisibility.overlap_from_depth(
             [f.depth for f in frames if f.depth is not None],
             np.stack([f.intrinsics for f in frames if f.intrinsics is not None]),
             np.stack([f.world_to_camera for f in frames if f.world_to_camera is not None]),
         )
-    return None
+        return overlap, "depth"
+    return None, "unknown"
 
 
 def _chunk(
-    scene: Scene, frames: list[EncodedFrame], overlap: np.ndarray | None, *, key: str, source: str, split: str
+    scene: Scene,
+    frames: list[EncodedFrame],
+    overlap: np.ndarray | None,
+    *,
+    key: str,
+    source: str,
+    split: str,
+    overlap_from: str,
 ) -> EncodedChunk:
     def rows(field: str) -> list | None:
         values = [getattr(f, field) for f in frames]
@@ -141,6 +160,8 @@ def _chunk(
         "world_to_camera": rows("world_to_camera"),
         "distortions": rows("distortion"),
         "depth_scales": rows("depth_scale"),
+        "timestamps": rows("timestamp"),
+        "overlap_from": overlap_from,
     }
     stored = covisibility.to_bytes(overlap, len(frames))
     file = io.BytesIO()

@@ -44,6 +44,7 @@ class EncodedFrame:
     depth_scale: float | None = None
     label_png: bytes = b""
     points: np.ndarray | None = None
+    timestamp: float | None = None
 
 
 def encode_frame(frame: Frame, *, short_side: int = 384, quality: int = 90) -> EncodedFrame:
@@ -91,6 +92,7 @@ def encode_frame(frame: Frame, *, short_side: int = 384, quality: int = 90) -> E
         depth_scale=depth_scale,
         label_png=b"" if labels is None else _encode_labels(labels, size, frame.name),
         points=frame.points,
+        timestamp=frame.timestamp,
     )
 
 

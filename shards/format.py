@@ -85,6 +85,8 @@ class Frame:
     """(h, w) uint8 class ids. Any size."""
     points: np.ndarray | None = None
     """(n,) int64 ids of the 3-D points this view sees; overlap is measured from them."""
+    timestamp: float | None = None
+    """Seconds on the scene's clock."""
     distortion: dict[str, Any] | None = None
     """What `intrinsics` leave out, as JSON: `{"model": ..., "params": [...]}`. The pixels stay distorted."""
     camera_pixels: Literal["upright", "stored"] = "upright"
@@ -108,6 +110,17 @@ class Scene:
     licence: str = "unknown"
     classes: tuple[str, ...] = ()
     """Names of the class ids in the frames' labels."""
+    overlap: np.ndarray | None = None
+    """(N, N) directed overlap in 0..1, nan = unknown, where the source itself brings it; otherwise it is
+    measured."""
+    ordered: bool = False
+    """The frames follow one another in time: where nothing else tells overlap, nearness in time does."""
+
+    def __post_init__(self) -> None:
+        if self.overlap is not None and self.overlap.shape != (len(self.frames),) * 2:
+            raise ShardsError(
+                f"scene {self.name}: overlap is {self.overlap.shape} for {len(self.frames)} frames"
+            )
 
 
 INDEX_HEADER = np.dtype(
@@ -180,11 +193,13 @@ META_FIELDS: dict[str, type | tuple[type, ...]] = {
     "world_to_camera": (list, type(None)),  # 3 x 4
     "distortions": (list, type(None)),
     "depth_scales": (list, type(None)),  # depth = PNG value x scale; null where a frame has none
+    "timestamps": (list, type(None)),  # seconds
+    "overlap_from": str,  # "source", "tracks", "depth", "poses", "time" or "unknown"
 }
 """Every field of `<chunk>.meta.json` and its JSON type."""
 
 _PER_FRAME = ("sizes", "original_sizes", "transforms", "encodings")
-_PER_FRAME_OR_NULL = ("intrinsics", "world_to_camera", "distortions", "depth_scales")
+_PER_FRAME_OR_NULL = ("intrinsics", "world_to_camera", "distortions", "depth_scales", "timestamps")
 
 
 def dump_meta(meta: dict[str, Any]) -> bytes:

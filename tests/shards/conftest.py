@@ -49,6 +49,8 @@ def encoded_chunk(
         "world_to_camera": [pose.tolist() for pose in poses],
         "distortions": None,
         "depth_scales": None,
+        "timestamps": None,
+        "overlap_from": "source",
     }
     overlap = ring_overlap(frames) if known else np.full((frames, frames), fmt.UNKNOWN, np.uint8)
     return EncodedChunk(

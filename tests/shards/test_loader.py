@@ -12,9 +12,11 @@ import torch
 from shards.decode import Decoder
 from shards.fixed import fixed_views
 from shards.format import ShardsError
-from shards.loader import Batch, Loader, read_views
+from shards.loader import Loader
+from shards.microbatch import Batch
 from shards.plan import DataConfig, PlanError
 from shards.reader import Dataset
+from shards.substitution import read_views
 
 CONFIG = DataConfig(size=32, images_per_lane=12, views=(4, 8), lanes=4, flip="scene")
 PHOTOGRAPHS = [20, 11, 18, 11, 25, 24]
