@@ -65,7 +65,7 @@ def convert_scene(scene: Scene, *, source: str, split: str, conversion: Conversi
     split = scene.split or split
     encoded: list[EncodedFrame] = []
     kept: list[int] = []
-    refused: list[tuple[str, str]] = []
+    refused: list[tuple[str, str]] = list(scene.left_out)
     for number, frame in enumerate(scene.frames):
         try:
             encoded.append(
@@ -80,7 +80,7 @@ def convert_scene(scene: Scene, *, source: str, split: str, conversion: Conversi
         "name": scene.name,
         "split": split,
         "licence": scene.licence,
-        "frames_in": len(scene.frames),
+        "frames_in": len(scene.frames) + len(scene.left_out),
         "refused": refused,
     }
     if len(encoded) < conversion.fewest:

@@ -71,7 +71,7 @@ def encode_frame(frame: Frame, *, short_side: int = 384, quality: int = 90) -> E
     scale = np.diag([size[1] / original[1], size[0] / original[0], 1.0])
     turn = upright_transform(orientation, *file_size)
     intrinsics, pose = frame.intrinsics, frame.world_to_camera
-    depth, labels = frame.depth, frame.labels
+    depth, labels = frame.depth() if callable(frame.depth) else frame.depth, frame.labels
     if frame.camera_pixels == "stored" and orientation != 1:
         intrinsics, pose = _turn_camera(frame, turn)
         depth = None if depth is None else turn_upright(depth, orientation)

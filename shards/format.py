@@ -14,7 +14,7 @@ This file knows nothing of reading or writing files.
 import hashlib
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -79,8 +79,9 @@ class Frame:
     """(3, 3), in pixels of `image`."""
     world_to_camera: np.ndarray | None = None
     """(3, 4) [R | t]."""
-    depth: np.ndarray | None = None
-    """(h, w) float32 along the camera's axis; 0, negative or not finite = unknown. Any size."""
+    depth: np.ndarray | Callable[[], np.ndarray | None] | None = None
+    """(h, w) float32 along the camera's axis; 0, negative or not finite = unknown. Any size. A function reads it
+    when the frame is encoded, so that a scene's depth maps are never in memory together."""
     labels: np.ndarray | None = None
     """(h, w) uint8 class ids. Any size."""
     points: np.ndarray | None = None
@@ -113,6 +114,9 @@ class Scene:
     overlap: np.ndarray | None = None
     """(N, N) directed overlap in 0..1, nan = unknown, where the source itself brings it; otherwise it is
     measured."""
+    left_out: Sequence[tuple[str, str]] = ()
+    """(name, reason) of the frames that the source leaves out by its own rules (test frames, no depth map); the
+    build's report counts and names them."""
     ordered: bool = False
     """The frames follow one another in time: where nothing else tells overlap, nearness in time does."""
 

@@ -111,7 +111,7 @@ def read(task: ColmapTask) -> Scene:
             f"none of the {len(missing)} photographs of the COLMAP model {task.model[0].parent} are in "
             f"{task.images} (the first is {missing[0]}); say where they are with --images"
         )
-    frames = [_frame(frame) for frame in model.frames]
+    frames = [to_frame(frame) for frame in model.frames]
     return Scene(name=task.name, frames=frames, licence=task.licence)
 
 
@@ -161,8 +161,8 @@ def _read_image(image: Any, camera: Any, images: Path) -> ColmapFrame:
     )
 
 
-def _frame(frame: ColmapFrame) -> Frame:
-    """The frame with its camera in the pixels of the photograph that is there."""
+def to_frame(frame: ColmapFrame) -> Frame:
+    """The frame with its camera in the pixels of the photograph that is there; ShardsError if it was cropped."""
     intrinsics, pixels = frame.intrinsics, "stored"
     geometry = file_geometry(frame.path)
     if geometry is not None:
