@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from shards.convert import Conversion, ConvertedScene, convert_scene
-from shards.format import ShardsError
+from shards.deny import read_rules
+from shards.format import Scene, ShardsError
 from shards.processes import cores, pool
 from shards.reader import NotADataset, open_dataset
 from shards.sources import get_source
@@ -35,6 +36,9 @@ class BuildOptions(Conversion):
     """Share of the scenes in the val split, cut by a hash of their names; at least one of two or more."""
     shard_mb: int = SHARD_BYTES >> 20
     """Largest shard, in MiB."""
+    deny: str = "default"
+    """Evaluation scenes to leave out: `default` (the known benchmarks), `none`, or a text file with lines of
+    `source scene reason` that adds to the default."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -87,14 +91,18 @@ def build(
     module = get_source(source)
     source_options = module.Options() if source_options is None else source_options
     out = Path(out)
-    tasks = list(module.find([Path(p) for p in paths], source_options))
-    _check_distinct(tasks)
+    found = list(module.find([Path(p) for p in paths], source_options))
+    _check_distinct(found)
+    rules = read_rules(options.deny)
+    denied = {task.name: reason for task in found if (reason := rules.denied(source, task.name))}
+    tasks = [task for task in found if task.name not in denied]
     record = {
         "source": source,
         "converter": CONVERTER,
         "options": json.loads(json.dumps(dataclasses.asdict(options), default=str)),
         "source_options": json.loads(json.dumps(dataclasses.asdict(source_options), default=str)),
         "inputs": fingerprint(tasks),
+        "deny": rules.hash,
     }
     report = _existing(out, record, force)
     if report is not None:
@@ -102,13 +110,17 @@ def build(
 
     splits = cut_split([t.name for t in tasks if _is_enough(t, options)], options.val_fraction)
     jobs = [(source, task, splits.get(task.name, "train"), options) for task in tasks]
-    tally = _Tally(len(tasks))
+    tally = _Tally()
+    for task in found:
+        if task.name in denied:
+            tally.add(_dropped(task, denied[task.name]))
     update = progress(len(tasks)) if progress else None
     with DatasetWriter(out, source=source, shard_bytes=options.shard_mb << 20) as writer:
-        for done, scene in enumerate(_convert_all(jobs, workers or cores()), 1):
-            tally.add(scene)
-            for chunk in scene.chunks:
-                writer.add(chunk)
+        for done, scenes in enumerate(_convert_all(jobs, workers or cores()), 1):
+            for scene in scenes:
+                tally.add(scene)
+                for chunk in scene.chunks:
+                    writer.add(chunk)
             if update:
                 update(done, tally.frames_out)
         if not tally.frames_out:
@@ -157,8 +169,8 @@ def fingerprint(tasks: Sequence[Any]) -> str:
 class _Tally:
     """Counts of a build in progress."""
 
-    def __init__(self, scenes: int) -> None:
-        self.scenes = scenes
+    def __init__(self) -> None:
+        self.scenes_in = 0
         self.frames_in = self.frames_out = self.frames_refused = self.scenes_out = 0
         self.refused: list[tuple[str, str]] = []
         self.dropped: list[tuple[str, str]] = []
@@ -168,6 +180,7 @@ class _Tally:
 
     def add(self, scene: ConvertedScene) -> None:
         frames = sum(len(chunk.jpegs) for chunk in scene.chunks)
+        self.scenes_in += 1
         self.frames_in += scene.frames_in
         self.frames_out += frames
         self.frames_refused += len(scene.refused)
@@ -194,20 +207,20 @@ class _Tally:
             frames_out=self.frames_out,
             frames_refused=self.frames_refused,
             refused=self.refused,
-            scenes_in=self.scenes,
+            scenes_in=self.scenes_in,
             scenes_out=self.scenes_out,
             scenes_dropped=self.scenes_dropped,
             dropped=self.dropped,
         )
 
 
-def _convert_all(jobs: list[tuple], workers: int) -> Iterator[ConvertedScene]:
-    """Convert scenes, in their order whatever the number of processes, few of them ahead of the writer."""
+def _convert_all(jobs: list[tuple], workers: int) -> Iterator[list[ConvertedScene]]:
+    """Convert tasks, in their order whatever the number of processes, few of them ahead of the writer."""
     if workers == 1 or len(jobs) == 1:
         yield from map(_convert, jobs)
         return
     with pool(min(workers, len(jobs))) as processes:
-        waiting: deque[Future[ConvertedScene]] = deque()
+        waiting: deque[Future[list[ConvertedScene]]] = deque()
         try:
             for job in jobs:
                 waiting.append(processes.submit(_convert, job))
@@ -223,16 +236,43 @@ def _convert_all(jobs: list[tuple], workers: int) -> Iterator[ConvertedScene]:
                 future.cancel()
 
 
-def _convert(job: tuple[str, Any, str, BuildOptions]) -> ConvertedScene:
+def _convert(job: tuple[str, Any, str, BuildOptions]) -> list[ConvertedScene]:
+    """The scenes of one task: one, or as many as `read` returned."""
     source, task, split, options = job
+    module = get_source(source)
+    single = getattr(module, "SINGLE_VIEWS", False)
+    if single:
+        options = dataclasses.replace(options, allow_single_views=True)
+    rules = read_rules(options.deny)
     try:
-        scene = get_source(source).read(task)
-        return convert_scene(scene, source=source, split=split, conversion=options)
+        read = module.read(task)
+        converted = []
+        for scene in [read] if isinstance(read, Scene) else read:
+            own_split = _split_alone(scene.name, options.val_fraction) if single else split
+            reason = rules.denied(source, scene.name)
+            converted.append(
+                ConvertedScene(
+                    name=scene.name, split="", licence="", frames_in=len(scene.frames), reason=reason
+                )
+                if reason
+                else convert_scene(scene, source=source, split=own_split, conversion=options)
+            )
+        return converted
     except ShardsError as error:
         if not options.skip_bad:
             raise
-        frames = getattr(task, "views", None) or 0
-        return ConvertedScene(name=task.name, split=split, licence="", frames_in=frames, reason=str(error))
+        return [_dropped(task, str(error))]
+
+
+def _dropped(task: Any, reason: str) -> ConvertedScene:
+    frames = getattr(task, "views", None) or 0
+    return ConvertedScene(name=task.name, split="", licence="", frames_in=frames, reason=reason)
+
+
+def _split_alone(name: str, fraction: float) -> str:
+    """The split of a scene that is cut without knowledge of the others: the same hash, against the share."""
+    rank = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") / 2**64
+    return "val" if rank < fraction else "train"
 
 
 def _existing(out: Path, record: dict[str, Any], force: bool) -> Report | None:
@@ -260,7 +300,7 @@ def _existing(out: Path, record: dict[str, Any], force: bool) -> Report | None:
 
 
 def _difference(there: dict[str, Any], here: dict[str, Any]) -> str:
-    for key in ("source", "converter"):
+    for key in ("source", "converter", "deny"):
         if there.get(key) != here[key]:
             return f"{key} {there.get(key)} there, {here[key]} now"
     for group in ("options", "source_options"):

@@ -8,6 +8,11 @@ A source is a module with three names:
                             a task stand for input files and are part of the build's fingerprint
     read(task) -> Scene     the heavy part; runs in worker processes
 
+A task that stands for several scenes (the shots of a video, a batch of pictures) lets `read` return a list of
+them, few enough to be held in memory at once, with names distinct within the build; they share the task's
+split. A source whose scenes are single pictures says so with `SINGLE_VIEWS = True`: they are kept without
+being asked for, and each finds its split by a hash of its own name.
+
 Bad input raises `shards.format.ShardsError` with one sentence. A source is listed in `SOURCES` and nowhere
 else; its module is imported when it is asked for, so what it needs is needed only then.
 """
@@ -46,8 +51,8 @@ class Source(Protocol):
         """Scenes below `paths`."""
         ...
 
-    def read(self, task: Any) -> Scene:
-        """One scene with its frames."""
+    def read(self, task: Any) -> Scene | list[Scene]:
+        """One scene with its frames, or several."""
         ...
 
 
