@@ -14,7 +14,7 @@ _HOME = {
     "BadPhotograph": "shards.format",
     "CorruptFrame": "shards.format",
     "Dataset": "shards.reader",
-    "Chunk": "shards.reader",
+    "Chunk": "shards.chunk",
     "open_dataset": "shards.reader",
     "DataConfig": "shards.plan",
     "LaneStep": "shards.plan",

@@ -1,116 +1,66 @@
-"""A dataset on disk, read by frame: index and manifest at opening, bytes by position, every read crc-checked.
+"""A dataset, read by frame: index and manifest at opening, bytes by position, every read crc-checked.
 
 Opening reads the chunk tables (64 bytes a chunk) into one array; the member tables stay memory-mapped, so
 that 20 M frames cost no Python object each and forked workers share the pages. A chunk's meta and overlap
 are read when they are asked for and kept in a small cache. Reads are by position (`pread`), so threads and
-forked workers may share a Dataset; it pickles as its path. This file knows nothing of training.
+forked workers may share a Dataset; it pickles as its place. This file knows nothing of training.
 """
 
-import hashlib
 import io
 import json
-import os
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from shards import format as fmt
+from shards.cache import Bytes, Unkept
+from shards.chunk import Chunk
 from shards.format import CorruptFrame, NotADataset, ShardsError
+from shards.manifest import read_index_header, read_manifest
+from shards.storage import Folder, Url, open_storage
 
-_OPEN_TARS = 64
+_OPEN_TARS, _OPEN_PARTS = 64, 32
 _CACHED_CHUNKS = 512
 _MOST_BYTES = 1 << 28
 """A member that claims more than this is damage, not a picture."""
+_MOST_OFFSET = 1 << 50
+"""Likewise its place: no shard is that long."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Chunk:
-    """Up to 96 frames of one scene: everything but their pixels."""
+def open_dataset(
+    path: str | Path,
+    *,
+    cache: str | Path | None = None,
+    cache_bytes: int | None = None,
+    options: dict[str, Any] | None = None,
+) -> "Dataset":
+    """Open a dataset folder, or the URL of one (`s3://`, `gs://`, `https://`, `hf://`, all that fsspec reads).
 
-    number: int
-    meta: dict[str, Any]
-    covisibility: np.ndarray
-    """(N, N) uint8, symmetric: round(254 x overlap), 255 = unknown."""
-
-    @property
-    def key(self) -> str:
-        """The tar sample's key."""
-        return self.meta["key"]
-
-    @property
-    def scene(self) -> str:
-        """The scene's name."""
-        return self.meta["scene"]
-
-    @property
-    def source(self) -> str:
-        """The source it was built from."""
-        return self.meta["source"]
-
-    @property
-    def split(self) -> str:
-        """`train` or `val`."""
-        return self.meta["split"]
-
-    @property
-    def num_frames(self) -> int:
-        """N."""
-        return len(self.meta["frames"])
-
-    @property
-    def frame_names(self) -> list[str]:
-        """The frames' names in the source."""
-        return self.meta["frames"]
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Names of the class ids in the labels; empty without labels."""
-        return tuple(self.meta["classes"])
-
-    @cached_property
-    def sizes(self) -> np.ndarray:
-        """(N, 2) int64: height and width as stored."""
-        return np.array(self.meta["sizes"], np.int64).reshape(-1, 2)
-
-    @cached_property
-    def intrinsics(self) -> np.ndarray | None:
-        """(N, 3, 3) float64 in stored pixels, or None unless every frame has them."""
-        return _all_or_none(self.meta["intrinsics"], (3, 3))
-
-    @cached_property
-    def world_to_camera(self) -> np.ndarray | None:
-        """(N, 3, 4) float64, or None unless every frame has a pose."""
-        return _all_or_none(self.meta["world_to_camera"], (3, 4))
-
-
-def _all_or_none(rows: list | None, shape: tuple[int, ...]) -> np.ndarray | None:
-    if rows is None or any(row is None for row in rows):
-        return None
-    return np.array(rows, np.float64).reshape(-1, *shape)
-
-
-def open_dataset(path: str | Path) -> "Dataset":
-    """Open a dataset folder. NotADataset (a ValueError) says why where there is none that can be read."""
-    return Dataset(path)
+    A URL's chunks are downloaded whole into a folder below `cache` (default: `MUM_CACHE`, or the user's cache
+    folder) that is kept within `cache_bytes` (default: `MUM_CACHE_GB`, or half of what its disk has free).
+    `options` go to fsspec. NotADataset (a ValueError) says why where there is none that can be read.
+    """
+    return Dataset(open_storage(path, cache=cache, cache_bytes=cache_bytes, options=options))
 
 
 class Dataset:
-    """A dataset folder; chunks are numbered 0 .. num_chunks - 1 in the order of the manifest.
+    """A dataset; chunks are numbered 0 .. num_chunks - 1 in the order of the manifest.
 
     `header` is the manifest's first line, `shards` its other lines, `hash` the sha256 of those lines: equal
     hash, equal bytes. `frames_per_chunk` (C,) int64, `split_of` (C,) uint8 (0 train, 1 val), `scene_hash`
-    (C,) uint64, `overlap` (C,) float32 (mean over the chunk's pairs, nan = unknown).
+    (C,) uint64, `overlap` (C,) float32 (mean over the chunk's pairs, nan = unknown). `root` is its folder, or
+    its URL as a string; `files` is where its bytes come from.
     """
 
-    def __init__(self, path: str | Path) -> None:
-        self.root = Path(path)
-        self.header, self.shards, self.hash = read_manifest(self.root)
+    def __init__(self, place: str | Path | Folder | Url) -> None:
+        self.files = open_storage(place) if isinstance(place, str | Path) else place
+        self.root = self.files.root
+        self.header, self.shards, self.hash = read_manifest(self.files)
+        self.files.prepare(self.hash, self.shards)
         tables = [self._read_chunk_table(shard) for shard in self.shards]
         counts = np.array([len(table) for table in tables], np.int64)
         self._table = np.concatenate([np.empty(0, fmt.INDEX_CHUNK), *tables])
@@ -120,12 +70,13 @@ class Dataset:
         self.scene_hash = np.ascontiguousarray(self._table["scene"])
         self.overlap = np.ascontiguousarray(self._table["overlap"])
         self._members: dict[int, np.ndarray] = {}
-        self._tars = _Recent(_OPEN_TARS)
+        self._open = _Recent(_OPEN_PARTS if isinstance(self.files, Url) else _OPEN_TARS)
+        self._renewed: set[int] = set()
         self._metas = _Recent(_CACHED_CHUNKS)
         self._overlaps = _Recent(_CACHED_CHUNKS)
 
     def __reduce__(self) -> tuple:
-        return (Dataset, (self.root,))
+        return (Dataset, (self.files,))
 
     def __repr__(self) -> str:
         return f"Dataset({str(self.root)!r}: {self.num_chunks} chunks, {self.num_frames} frames)"
@@ -214,7 +165,7 @@ class Dataset:
     # -- bytes
 
     def _read_chunk_table(self, shard: dict[str, Any]) -> np.ndarray:
-        path = (self.root / shard["name"]).with_suffix(".idx")
+        path = self.files.index(shard)
         try:
             with path.open("rb") as file:
                 header = read_index_header(file.read(fmt.INDEX_HEADER.itemsize), path)
@@ -229,7 +180,7 @@ class Dataset:
 
     def _member_table(self, shard: int) -> np.ndarray:
         if shard not in self._members:
-            path = (self.root / self.shards[shard]["name"]).with_suffix(".idx")
+            path = self.files.index(self.shards[shard])
             chunks = int(self._first_chunk[shard + 1] - self._first_chunk[shard])
             start = fmt.INDEX_HEADER.itemsize + chunks * fmt.INDEX_CHUNK.itemsize
             if path.stat().st_size <= start:
@@ -249,21 +200,62 @@ class Dataset:
         return offset, size, crc
 
     def _read(self, chunk: int, offset: int, size: int, crc: int) -> bytes:
-        if size > _MOST_BYTES:
-            raise self._corrupt(chunk, offset, f"the index claims {size} bytes for one member")
-        data = self._tar(self.shard_of(chunk)).read(size, offset)
+        if size > _MOST_BYTES or offset > _MOST_OFFSET:
+            raise self._corrupt(
+                chunk, offset, f"the index claims {size} bytes at byte {offset} for one member"
+            )
+        while True:
+            data = self._bytes(chunk).read(size, offset)
+            if len(data) == size and zlib.crc32(data) == crc:
+                return data
+            if not self._renew(chunk):
+                break
         if len(data) != size:
             raise self._corrupt(chunk, offset, f"the shard ends after {len(data)} of {size} bytes")
-        if zlib.crc32(data) != crc:
-            raise self._corrupt(chunk, offset, "its bytes fail their crc32")
-        return data
+        raise self._corrupt(chunk, offset, "its bytes fail their crc32")
 
-    def _tar(self, shard: int) -> "_Tar":
-        path = self.root / self.shards[shard]["name"]
+    def _bytes(self, chunk: int) -> Bytes | Unkept:
+        """What a chunk's bytes are read from: its shard on a disk, or its own part of it from far away."""
+        shard = self.shard_of(chunk)
+        if isinstance(self.files, Url):
+            return self._open.get(chunk, lambda: self.fetch(chunk))
+        name = self.shards[shard]["name"]
         try:
-            return self._tars.get(shard, lambda: _Tar(path))
+            return self._open.get(shard, lambda: self.files.open(name))
         except FileNotFoundError:
-            raise NotADataset(f"{path} is missing though the manifest lists it; copy it again") from None
+            raise NotADataset(
+                f"{self.files.where(name)} is missing though the manifest lists it; copy it again"
+            ) from None
+
+    def fetch(self, chunk: int, *, needed: int | None = None) -> Bytes | Unkept | None:
+        """A chunk of a URL's dataset, brought into the cache unless it is there. `needed` as in `Cache.open`."""
+        assert isinstance(self.files, Url)
+        shard = self.shard_of(chunk)
+        rows = self._rows(chunk)
+        ends = rows[:, 0] + rows[:, 1]
+        extent = max(int(rows[:, 0].min()) - 512, 0), min(int(ends.max()), int(self.shards[shard]["bytes"]))
+        return self.files.part(self.shards[shard]["name"], chunk, extent, rows.tolist, needed=needed)
+
+    def _rows(self, chunk: int) -> np.ndarray:
+        """(M, 3) int64 offset, size and crc32 of a chunk's members: meta, overlap, and what its frames have."""
+        row = self._table[chunk]
+        kinds = int(row["kinds"])
+        count = int(row["frames"]) * (1 + bool(kinds & fmt.HAS_DEPTH) + bool(kinds & fmt.HAS_LABELS))
+        members = self._member_table(self.shard_of(chunk))[int(row["first"]) : int(row["first"]) + count]
+        frames = np.column_stack([members[name].astype(np.int64) for name in ("offset", "size", "crc")])
+        own = [
+            [int(row[f"{what}_{part}"]) for part in ("offset", "size", "crc")] for what in ("meta", "covis")
+        ]
+        return np.concatenate([np.array(own, np.int64), frames[frames[:, 1] > 0]])
+
+    def _renew(self, chunk: int) -> bool:
+        """Drop what was downloaded of a chunk, once; False where there is nothing to be hoped from it."""
+        if not isinstance(self.files, Url) or chunk in self._renewed:
+            return False
+        self._renewed.add(chunk)
+        self.files.forget(chunk)
+        self._open.drop(chunk)
+        return True
 
     def _read_meta(self, chunk: int) -> dict[str, Any]:
         row = self._table[chunk]
@@ -309,25 +301,10 @@ class Dataset:
     def _corrupt(self, chunk: int, offset: int, reason: str) -> CorruptFrame:
         """The error for a member, its name taken from the tar header before it."""
         shard = self.shard_of(chunk)
-        name = self._tar(shard).read(100, offset - 512) if offset >= 512 else b""
+        name = self._bytes(chunk).read(100, offset - 512) if 512 <= offset <= _MOST_OFFSET else b""
         key = name.split(b"\0")[0].decode("ascii", "replace")
         key = key if key.isprintable() and key else f"chunk {chunk}"
-        return CorruptFrame(str(self.root / self.shards[shard]["name"]), key, offset, reason)
-
-
-class _Tar:
-    """An open shard; closed with its last reference, so that no thread loses it in the middle of a read."""
-
-    def __init__(self, path: Path) -> None:
-        self.descriptor = -1
-        self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-
-    def read(self, size: int, offset: int) -> bytes:
-        return os.pread(self.descriptor, size, offset)
-
-    def __del__(self) -> None:
-        if self.descriptor >= 0:
-            os.close(self.descriptor)
+        return CorruptFrame(self.files.where(self.shards[shard]["name"]), key, offset, reason)
 
 
 class _Recent:
@@ -348,54 +325,6 @@ class _Recent:
                 self.values.popitem(last=False)
         return value
 
-
-def read_index_header(data: bytes, path: Path) -> np.void:
-    """The header of an `.idx` (a record of `shards.format.INDEX_HEADER`); NotADataset where it is none."""
-    if len(data) < fmt.INDEX_HEADER.itemsize:
-        raise NotADataset(f"{path} is cut off: it has {len(data)} bytes")
-    header = np.frombuffer(data, fmt.INDEX_HEADER, count=1)[0]
-    if header["magic"] != fmt.INDEX_MAGIC:
-        raise NotADataset(f"{path} is not a shard's index")
-    _check_version(int(header["version"]), path)
-    return header
-
-
-def _check_version(version: Any, path: Path) -> None:
-    if not isinstance(version, int) or version < 1:
-        raise NotADataset(f"{path} has no readable version ({version!r})")
-    if version > fmt.VERSION:
-        newer = f"newer than this mumkit's {fmt.VERSION}: install a newer mumkit"
-        raise NotADataset(f"{path} has format version {version}, {newer}")
-    if version < fmt.VERSION:
-        raise NotADataset(
-            f"{path} has format version {version}, this mumkit reads {fmt.VERSION}: build the dataset again"
-        )
-
-
-def read_manifest(root: Path) -> tuple[dict[str, Any], list[dict[str, Any]], str]:
-    """First line, shard lines, and sha256 of the shard lines of `root`'s manifest; NotADataset says why not."""
-    path = root / "manifest.jsonl"
-    try:
-        lines = path.read_text().splitlines()
-    except (FileNotFoundError, NotADirectoryError):
-        what = "is not a dataset (it holds no manifest.jsonl)" if root.exists() else "does not exist"
-        make = f"python -m shards build SOURCE PATH --out {root}"
-        raise NotADataset(f"{root} {what}; make one with: {make}") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotADataset(f"{path} cannot be read: {error}") from None
-    try:
-        header, *shards = [json.loads(line) for line in lines]
-        if header["format"] != "mumkit-shards":
-            raise KeyError(header["format"])
-        _check_version(header["version"], path)
-        for shard in shards:
-            parts = Path(shard["name"]).parts
-            if len(parts) != 2 or parts[0] != "shards" or ".." in parts:
-                raise KeyError(shard["name"])
-            _ = shard["chunks"], shard["frames"], shard["source"], shard["sha256"]
-        if len(shards) != header["shards"]:
-            raise KeyError(f"{header['shards']} shards")
-    except (json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
-        raise NotADataset(f"{path} is not a dataset's manifest ({error})") from None
-    digest = hashlib.sha256("\n".join(lines[1:]).encode()).hexdigest()
-    return header, shards, digest
+    def drop(self, key: int) -> None:
+        """Forget a value."""
+        self.values.pop(int(key), None)

@@ -21,7 +21,7 @@ import numpy as np
 
 from shards import format as fmt
 from shards.processes import pool
-from shards.reader import read_index_header, read_manifest
+from shards.manifest import read_index_header, read_manifest
 
 _BLOCK = 1 << 24
 

@@ -1,0 +1,73 @@
+"""What is known of a chunk beside its pixels: its meta, its overlap, its cameras. Knows nothing of files."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Chunk:
+    """Up to 96 frames of one scene: everything but their pixels."""
+
+    number: int
+    meta: dict[str, Any]
+    covisibility: np.ndarray
+    """(N, N) uint8, symmetric: round(254 x overlap), 255 = unknown."""
+
+    @property
+    def key(self) -> str:
+        """The tar sample's key."""
+        return self.meta["key"]
+
+    @property
+    def scene(self) -> str:
+        """The scene's name."""
+        return self.meta["scene"]
+
+    @property
+    def source(self) -> str:
+        """The source it was built from."""
+        return self.meta["source"]
+
+    @property
+    def split(self) -> str:
+        """`train` or `val`."""
+        return self.meta["split"]
+
+    @property
+    def num_frames(self) -> int:
+        """N."""
+        return len(self.meta["frames"])
+
+    @property
+    def frame_names(self) -> list[str]:
+        """The frames' names in the source."""
+        return self.meta["frames"]
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the class ids in the labels; empty without labels."""
+        return tuple(self.meta["classes"])
+
+    @cached_property
+    def sizes(self) -> np.ndarray:
+        """(N, 2) int64: height and width as stored."""
+        return np.array(self.meta["sizes"], np.int64).reshape(-1, 2)
+
+    @cached_property
+    def intrinsics(self) -> np.ndarray | None:
+        """(N, 3, 3) float64 in stored pixels, or None unless every frame has them."""
+        return _all_or_none(self.meta["intrinsics"], (3, 3))
+
+    @cached_property
+    def world_to_camera(self) -> np.ndarray | None:
+        """(N, 3, 4) float64, or None unless every frame has a pose."""
+        return _all_or_none(self.meta["world_to_camera"], (3, 4))
+
+
+def _all_or_none(rows: list | None, shape: tuple[int, ...]) -> np.ndarray | None:
+    if rows is None or any(row is None for row in rows):
+        return None
+    return np.array(rows, np.float64).reshape(-1, *shape)
