@@ -66,7 +66,7 @@ def convert_scene(scene: Scene, *, source: str, split: str, conversion: Conversi
     encoded: list[EncodedFrame] = []
     kept: list[int] = []
     refused: list[tuple[str, str]] = list(scene.left_out)
-    for number, frame in enumerate(scene.frames):
+    for number, frame in enumerate(() if scene.dropped else scene.frames):
         try:
             encoded.append(
                 encode_frame(frame, short_side=conversion.short_side, quality=conversion.jpeg_quality)
@@ -83,6 +83,8 @@ def convert_scene(scene: Scene, *, source: str, split: str, conversion: Conversi
         "frames_in": len(scene.frames) + len(scene.left_out),
         "refused": refused,
     }
+    if scene.dropped:
+        return ConvertedScene(**result, reason=scene.dropped)
     if len(encoded) < conversion.fewest:
         frames = f"{len(encoded)} frame{'s' * (len(encoded) != 1)}"
         return ConvertedScene(**result, reason=f"{frames}, at least {conversion.fewest} are needed")

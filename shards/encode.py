@@ -54,7 +54,7 @@ def encode_frame(frame: Frame, *, short_side: int = 384, quality: int = 90) -> E
         file_size = original = pixels.shape[:2]
     else:
         name = str(frame.image) if isinstance(frame.image, Path) else frame.name
-        photograph = read_photograph(frame.image, name, short_side=short_side)
+        photograph = read_photograph(frame.image, name, short_side=short_side, orientation=frame.orientation)
         pixels, orientation = photograph.pixels, photograph.orientation
         file_size, original = photograph.file_size, photograph.size
         own_jpeg = photograph.data if photograph.is_plain_jpeg else None

@@ -93,6 +93,9 @@ class Frame:
     camera_pixels: Literal["upright", "stored"] = "upright"
     """Which pixels cameras, depth and labels speak of, should the file carry an EXIF orientation: the
     `upright` picture or the `stored` one (COLMAP ignores EXIF). They are turned with the picture."""
+    orientation: int | None = None
+    """How a file's pixels are turned upright, as an EXIF orientation (1 to 8), where the source knows it and the
+    file does not; None = what the file says."""
 
     def __post_init__(self) -> None:
         for field, shape in (("intrinsics", (3, 3)), ("world_to_camera", (3, 4))):
@@ -117,6 +120,9 @@ class Scene:
     left_out: Sequence[tuple[str, str]] = ()
     """(name, reason) of the frames that the source leaves out by its own rules (test frames, no depth map); the
     build's report counts and names them."""
+    dropped: str = ""
+    """Why the source drops the whole scene (its video is gone, its poses are bad): the build's report counts and
+    names it. Its frames may be missing."""
     ordered: bool = False
     """The frames follow one another in time: where nothing else tells overlap, nearness in time does."""
 

@@ -56,11 +56,13 @@ class Photograph:
         return (width, height) if self.orientation >= 5 else (height, width)
 
 
-def read_photograph(image: bytes | Path, name: str, *, short_side: int | None = None) -> Photograph:
+def read_photograph(
+    image: bytes | Path, name: str, *, short_side: int | None = None, orientation: int | None = None
+) -> Photograph:
     """Read one picture. BadPhotograph names it and says why it cannot be used.
 
     With `short_side`, a large JPEG may be decoded at a fraction of its size, never below twice that side: the
-    rest is left to an antialiased resize.
+    rest is left to an antialiased resize. `orientation` (1 to 8) stands in for the file's own.
     """
     try:
         data = image if isinstance(image, bytes) else Path(image).read_bytes()
@@ -72,7 +74,7 @@ def read_photograph(image: bytes | Path, name: str, *, short_side: int | None = 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of large pictures; those too large raise
             with Image.open(io.BytesIO(data)) as opened:
-                return _read(opened, data, name, short_side)
+                return _read(opened, data, name, short_side, orientation)
     except BadPhotograph:
         raise
     except Image.UnidentifiedImageError:
@@ -85,11 +87,13 @@ def read_photograph(image: bytes | Path, name: str, *, short_side: int | None = 
         raise BadPhotograph(name, _reason(error)) from None
 
 
-def _read(opened: Image.Image, data: bytes, name: str, short_side: int | None) -> Photograph:
+def _read(
+    opened: Image.Image, data: bytes, name: str, short_side: int | None, orientation: int | None
+) -> Photograph:
     width, height = opened.size
     if min(width, height) < SMALLEST:
         raise BadPhotograph(name, f"is {width}x{height}, at least {SMALLEST} pixels a side are needed")
-    orientation = _orientation(opened)
+    orientation = orientation or _orientation(opened)
     profile = _foreign_profile(opened)
     is_jpeg = opened.format in {"JPEG", "MPO"}
     pixels = None
