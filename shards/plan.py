@@ -279,23 +279,7 @@ class Plan:
     def lane_step(self, step: int, lane: int) -> LaneStep:
         """The lane's share of the step; a pure function of (seed, data, config, step, lane)."""
         config = self.config
-        if not 0 <= lane < config.lanes or step < 0:
-            raise ValueError(f"lane {lane} of {config.lanes}, step {step}: out of range")
-        images, scenes = config.images_per_lane, config.scenes_per_lane
-        place = (step * scenes + np.arange(scenes, dtype=np.int64)) * config.lanes + lane
-        epochs, rows, visit = self._visits(place)
-
-        rng = stream(config.seed, _LANE, step, lane)
-        counts = rng.permutation(_step_counts(images, scenes, config.views, config.seed, step))
-        dealt = fit_counts(counts, self.frames[rows], config.views[1])
-        while dealt is None:
-            # The scenes that came up are too small together: the smallest gives its place to a larger one.
-            smallest = int(np.argmin(self.frames[rows]))
-            larger = np.flatnonzero(self.frames > self.frames[rows[smallest]])
-            rows[smallest] = rng.choice(larger)
-            visit[smallest] = rng.integers(self._visits_of(rows[smallest]))
-            dealt = fit_counts(counts, self.frames[rows], config.views[1])
-
+        epochs, rows, visit, dealt, rng = self._deal(step, lane)
         frames, overlaps, damaged = [], [], []
         for epoch, row, number, count in zip(epochs, rows, visit, dealt, strict=True):
             order, group = self._group(int(epoch), int(row), int(number))
@@ -327,6 +311,33 @@ class Plan:
             overlap=float(np.nanmean(overlaps)) if np.isfinite(overlaps).any() else float("nan"),
             damaged=tuple(damaged),
         )
+
+    def chunks_of(self, step: int, lane: int) -> np.ndarray:
+        """(B,) int64 chunks of the lane's step, as `lane_step` names them; reads no overlap."""
+        return self.chunks[self._deal(step, lane)[1]]
+
+    def _deal(
+        self, step: int, lane: int
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.random.Generator]:
+        """Epoch, row of `chunks`, number of the visit and view count of each scene, and the lane's generator."""
+        config = self.config
+        if not 0 <= lane < config.lanes or step < 0:
+            raise ValueError(f"lane {lane} of {config.lanes}, step {step}: out of range")
+        images, scenes = config.images_per_lane, config.scenes_per_lane
+        place = (step * scenes + np.arange(scenes, dtype=np.int64)) * config.lanes + lane
+        epochs, rows, visit = self._visits(place)
+
+        rng = stream(config.seed, _LANE, step, lane)
+        counts = rng.permutation(_step_counts(images, scenes, config.views, config.seed, step))
+        dealt = fit_counts(counts, self.frames[rows], config.views[1])
+        while dealt is None:
+            # The scenes that came up are too small together: the smallest gives its place to a larger one.
+            smallest = int(np.argmin(self.frames[rows]))
+            larger = np.flatnonzero(self.frames > self.frames[rows[smallest]])
+            rows[smallest] = rng.choice(larger)
+            visit[smallest] = rng.integers(self._visits_of(rows[smallest]))
+            dealt = fit_counts(counts, self.frames[rows], config.views[1])
+        return epochs, rows, visit, dealt, rng
 
     def stand_in(self, chunk: int, count: int) -> int:
         """The next chunk after `chunk`, in the dataset's order and around its end, that holds `count`
