@@ -12,6 +12,7 @@ import numpy as np
 
 from shards import covisibility
 from shards import format as fmt
+from shards.cutting import cut
 from shards.encode import EncodedFrame, encode_frame
 from shards.format import BadPhotograph, Scene, ShardsError
 from shards.writer import EncodedChunk
@@ -90,7 +91,7 @@ def convert_scene(scene: Scene, *, source: str, split: str, conversion: Conversi
         return ConvertedScene(**result, reason=f"{frames}, at least {conversion.fewest} are needed")
     overlap, overlap_from = measure_overlap(scene, encoded, kept)
     overlap = None if overlap is None else covisibility.symmetric(overlap)
-    cuts = covisibility.cut(overlap, len(encoded))
+    cuts = cut(overlap, len(encoded))
     chunks = [
         _chunk(
             scene,
@@ -112,21 +113,25 @@ def measure_overlap(
     """(N, N) directed overlap of the frames that were kept, and what it comes from (`overlap_from` of the meta).
 
     The source's own where it brings one; from tracks where all frames have points; from depth where all have
-    it, and cameras.
+    it, and cameras; from cameras alone; from time where the scene is in its order.
     """
     if scene.overlap is not None:
         return scene.overlap[np.ix_(kept, kept)], "source"
-    if all(f.points is not None for f in frames):
-        return covisibility.overlap_from_tracks([f.points for f in frames if f.points is not None]), "tracks"
-    if all(
-        f.depth is not None and f.intrinsics is not None and f.world_to_camera is not None for f in frames
-    ):
-        overlap = covisibility.overlap_from_depth(
-            [f.depth for f in frames if f.depth is not None],
-            np.stack([f.intrinsics for f in frames if f.intrinsics is not None]),
-            np.stack([f.world_to_camera for f in frames if f.world_to_camera is not None]),
-        )
-        return overlap, "depth"
+    points = [f.points for f in frames if f.points is not None]
+    if len(points) == len(frames):
+        return covisibility.overlap_from_tracks(points), "tracks"
+    intrinsics = [f.intrinsics for f in frames if f.intrinsics is not None]
+    poses = [f.world_to_camera for f in frames if f.world_to_camera is not None]
+    if len(intrinsics) == len(poses) == len(frames):
+        cameras = np.stack(intrinsics), np.stack(poses)
+        depths = [f.depth for f in frames if f.depth is not None]
+        if len(depths) == len(frames):
+            return covisibility.overlap_from_depth(depths, *cameras), "depth"
+        return covisibility.overlap_from_poses(*cameras, np.array([f.size for f in frames])), "poses"
+    if scene.ordered:
+        stamps = [f.timestamp for f in frames if f.timestamp is not None]
+        times = stamps if len(stamps) == len(frames) else kept
+        return covisibility.overlap_from_time(np.array(times, float)), "time"
     return None, "unknown"
 
 

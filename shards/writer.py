@@ -27,7 +27,7 @@ from shards import format as fmt
 SHARD_BYTES = 512 << 20
 """A shard is closed before it grows beyond this."""
 
-CONVERTER = "mumkit-2"
+CONVERTER = "mumkit-3"
 """Version of the conversion: a change in how frames become bytes changes it, and asks for a new build."""
 
 SHARD_NAME = re.compile(r"[a-z0-9]+-\d{6}\.(tar|idx)")

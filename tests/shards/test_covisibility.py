@@ -4,13 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shards.covisibility import (
-    cut,
     mean_overlap,
     overlap_from_depth,
+    overlap_from_poses,
+    overlap_from_time,
     overlap_from_tracks,
     symmetric,
     to_bytes,
+    viewing_distances,
 )
+from tests.trees.world import render_world
 
 
 @given(st.lists(st.lists(st.integers(0, 12), max_size=14), min_size=1, max_size=6))
@@ -20,6 +23,13 @@ def test_track_overlap_equals_the_formula(seen: list[list[int]]) -> None:
         for j, b in enumerate(seen):
             expected = len(set(a) & set(b)) / len(set(a)) if a else 0
             assert overlap[i, j] == pytest.approx(expected, abs=1e-12)
+
+
+def test_track_overlap_of_many_long_tracks_equals_the_product_of_dense_matrices() -> None:
+    seen = np.random.default_rng(0).random((40, 3000)) < np.linspace(0.01, 1, 3000)
+    overlap = overlap_from_tracks([np.flatnonzero(row) for row in seen])
+    shared = seen.astype(float) @ seen.T
+    assert np.abs(overlap - shared / seen.sum(1)[:, None]).max() < 1e-12
 
 
 def plane_views(shifts: list[float], distance: float = 4.0) -> tuple:
@@ -57,6 +67,71 @@ def test_depth_overlap_of_opposite_cameras_is_zero() -> None:
     assert overlap_from_depth(depths, intrinsics, poses)[0, 1] == 0
 
 
+def around(angles: list[float], radius: float = 3.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Cameras on a circle that look at its middle: intrinsics, poses and sizes."""
+    poses = []
+    for angle in np.radians(angles):
+        turn = np.array([[np.cos(angle), 0, -np.sin(angle)], [0, 1, 0], [np.sin(angle), 0, np.cos(angle)]])
+        poses.append(np.column_stack([turn, [0, 0, radius]]))
+    intrinsics = np.repeat(np.array([[[64.0, 0, 32], [0, 64, 24], [0, 0, 1]]]), len(angles), 0)
+    return intrinsics, np.stack(poses), np.full((len(angles), 2), (48, 64))
+
+
+def test_cameras_that_look_at_one_place_tell_how_far_it_is() -> None:
+    _, poses, _ = around([0, 20, 45, 90, 140])
+    assert np.allclose(viewing_distances(poses), 3, atol=1e-9)
+
+
+def test_pose_overlap_is_whole_for_one_place_and_falls_with_the_angle() -> None:
+    row = overlap_from_poses(*around([0, 0, 15, 45, 90, 180]))[0]
+    assert row[0] == row[1] == pytest.approx(1) and (np.diff(row[1:]) < 0).all()
+    assert row[-1] < 0.1
+
+
+def test_pose_overlap_of_cameras_back_to_back_is_zero() -> None:
+    intrinsics, poses, sizes = around([0, 0, 30])
+    poses[1, :, :3] = np.diag([-1.0, 1, -1]) @ poses[1, :, :3]
+    poses[1, :, 3] = [0, 0, -3]
+    assert overlap_from_poses(intrinsics, poses, sizes)[0, 1] == 0
+
+
+def test_pose_overlap_ignores_the_units_of_the_poses() -> None:
+    intrinsics, poses, sizes = around([0, 20, 50, 100])
+    grown = poses * np.array([1, 1, 1, 250.0])
+    assert np.allclose(
+        overlap_from_poses(intrinsics, poses, sizes), overlap_from_poses(intrinsics, grown, sizes)
+    )
+
+
+def test_pose_overlap_of_a_camera_that_only_turns_or_moves_straight_on_is_finite() -> None:
+    turning = np.stack([np.column_stack([p[:, :3], [0, 0, 0]]) for p in around([0, 10, 80])[1]])
+    straight = np.stack([np.eye(3, 4) - [[0, 0, 0, 0], [0, 0, 0, 0], [0, 0, 0, z]] for z in (0, 1, 2)])
+    for poses in (turning, straight):
+        overlap = overlap_from_poses(around([0, 0, 0])[0], poses, np.full((3, 2), (48, 64)))
+        assert np.isfinite(overlap).all() and overlap[0, 1] > overlap[0, 2] and overlap[0, 0] == 1
+
+
+def test_pose_overlap_ranks_pairs_of_rendered_views_as_their_depth_does() -> None:
+    ranks = []
+    for seed in range(3):
+        views = render_world(12, size=(48, 64), seed=seed).views
+        intrinsics = np.stack([v.intrinsics for v in views])
+        poses = np.stack([v.world_to_camera for v in views])
+        depths = [v.depth for v in views]
+        pairs = np.triu_indices(len(views), 1)
+        true = symmetric(overlap_from_depth(depths, intrinsics, poses))[pairs]
+        guess = symmetric(overlap_from_poses(intrinsics, poses, np.array([d.shape for d in depths])))[pairs]
+        ranks.append(np.corrcoef(true.argsort().argsort(), guess.argsort().argsort())[0, 1])
+    assert min(ranks) > 0.85, ranks
+
+
+def test_time_overlap_falls_with_the_gap_in_steps_of_the_scene() -> None:
+    overlap = overlap_from_time(np.array([0, 0.5, 1, 1.5, 30]))
+    assert overlap[0, 1] == pytest.approx(np.exp(-1 / 8)) and overlap[0, 3] == pytest.approx(np.exp(-3 / 8))
+    assert overlap[0, 4] < 1e-3 and np.array_equal(overlap, overlap.T) and (np.diag(overlap) == 1).all()
+    assert overlap_from_time(np.array([5.0, 5.0])).tolist() == [[1, 1], [1, 1]]
+
+
 def test_stored_overlap_is_symmetric_bytes() -> None:
     stored = to_bytes(symmetric(np.array([[1, 0.5], [0.25, 1]])), 2)
     assert stored.dtype == np.uint8 and stored.tolist() == [[254, 64], [64, 254]]
@@ -69,18 +144,7 @@ def test_unknown_overlap_is_255_off_the_diagonal() -> None:
     assert np.isnan(mean_overlap(stored))
 
 
-@given(st.integers(1, 60), st.integers(1, 17), st.booleans(), st.integers(0, 99))
-def test_cutting_gives_every_view_once_in_even_parts(count: int, most: int, known: bool, seed: int) -> None:
-    overlap = symmetric(np.random.default_rng(seed).random((count, count))) if known else None
-    parts = cut(overlap, count, most)
-    assert sorted(np.concatenate(parts)) == list(range(count))
-    assert len(parts) == -(-count // most)
-    assert max(map(len, parts)) - min(map(len, parts)) <= 1
-    assert all((np.diff(part) > 0).all() for part in parts)
-
-
-def test_cutting_keeps_views_together_that_see_the_same() -> None:
-    groups = np.arange(40) % 2
-    overlap = np.where(groups[:, None] == groups, 0.6, 0.01)
-    parts = cut(overlap, 40, 20)
-    assert [len(set(groups[part])) for part in parts] == [1, 1]
+def test_only_pairs_that_nobody_measured_are_stored_as_unknown() -> None:
+    nan = np.nan
+    overlap = symmetric(np.array([[1, 0.5, nan], [nan, 1, 0], [nan, 0.25, 1]]))
+    assert to_bytes(overlap, 3).tolist() == [[254, 127, 255], [127, 254, 0], [255, 0, 254]]
