@@ -9,45 +9,70 @@ datasets.
 import numpy as np
 import simplejpeg
 import torch
-from torch.nn.functional import interpolate
 
 MAX_PIXELS = 1 << 26
 """Largest picture that is decoded; a header that promises more is damage, not a photograph of a dataset."""
+
+_PIXELS_A_BYTE = 512
+"""No JPEG holds more: every block of 8 x 8 pixels costs at least a bit."""
 
 Crop = tuple[int, int, int, int]
 
 
 class Decoder:
-    """Decodes into memory that it keeps, since touching fresh pages costs a third of a decode. Not thread-
-    safe."""
+    """Decodes and resizes in memory that it keeps, since touching fresh pages costs a third of a decode. Not
+    thread-safe."""
 
     def __init__(self) -> None:
-        self._picture = np.empty(0, np.uint8)
-        self._crop = np.empty(0, np.uint8)
+        self._picture, self._crop, self._upright = _Memory(), _Memory(), _Memory()
 
     def decode(self, jpeg: bytes) -> np.ndarray:
         """(H, W, 3) uint8 RGB, valid until the next call. ValueError where the bytes are no sound JPEG."""
         height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
-        if height * width > MAX_PIXELS:
-            raise ValueError(f"a picture of {width} x {height} px is larger than any that is stored")
-        if self._picture.size < height * width * 3:
-            self._picture = np.empty(height * width * 3, np.uint8)
-        return simplejpeg.decode_jpeg(jpeg, colorspace="RGB", buffer=self._picture)
+        if height * width > min(MAX_PIXELS, _PIXELS_A_BYTE * len(jpeg)):
+            raise ValueError(f"{len(jpeg)} bytes that promise {width} x {height} px are no stored picture")
+        return simplejpeg.decode_jpeg(jpeg, colorspace="RGB", buffer=self._picture.array(height, width))
 
     def resize_crop(self, image: np.ndarray, crop: Crop, out: torch.Tensor, *, flip: bool = False) -> None:
         """Write the crop of `image` (H, W, 3), resized to fill `out` (3, h, w), mirrored if `flip`."""
         top, left, height, width = crop
-        # The fast path needs the crop dense; copying it into warm memory is cheap.
-        if self._crop.size < height * width * 3:
-            self._crop = np.empty(height * width * 3, np.uint8)
-        dense = self._crop[: height * width * 3].reshape(height, width, 3)
-        np.copyto(dense, image[top : top + height, left : left + width])
-        batch = torch.from_numpy(dense)[None].permute(0, 3, 1, 2)
-        if (height, width) == tuple(out.shape[1:]):
-            resized = batch
-        else:
-            resized = interpolate(batch, size=tuple(out.shape[1:]), mode="bicubic", antialias=True)
-        out.copy_(resized[0].flip(-1) if flip else resized[0])
+        pixels = image[top : top + height, left : left + width]
+        wanted = tuple(out.shape[1:])
+        # The resize wants its input dense; copying a crop into warm memory is cheap.
+        np.copyto(self._crop.array(height, width), pixels)
+        resized = self._crop.tensor(height, width)
+        if (height, width) != wanted:
+            target = self._upright.tensor(*wanted) if flip else out[None]
+            # `torch.nn.functional.interpolate` with antialias, which by itself cannot write into `out`.
+            torch._C._nn._upsample_bicubic2d_aa(resized, wanted, False, None, None, out=target)
+            if not flip:
+                return
+            resized = target
+        out.copy_((resized.flip(-1) if flip else resized)[0])
+
+
+class _Memory:
+    """Room for one picture that grows to the largest: as an array (h, w, 3), or the same bytes as a tensor (1, 3,
+    h, w)."""
+
+    def __init__(self) -> None:
+        self._grow(0)
+
+    def _grow(self, size: int) -> None:
+        self._bytes = np.empty(size, np.uint8)
+        self._tensor = torch.from_numpy(self._bytes)
+
+    def array(self, height: int, width: int) -> np.ndarray:
+        size = height * width * 3
+        if size > self._bytes.size:
+            self._grow(size)
+        return self._bytes[:size].reshape(height, width, 3)
+
+    def tensor(self, height: int, width: int) -> torch.Tensor:
+        size = height * width * 3
+        if size > self._bytes.size:
+            self._grow(size)
+        return self._tensor.as_strided((1, 3, height, width), (size, 1, width * 3, 3))
 
 
 def resize_crop(image: np.ndarray, crop: Crop, size: int | tuple[int, int]) -> torch.Tensor:

@@ -5,7 +5,6 @@ size, size) with channels innermost in memory, packed scene after scene and lane
 OpenCV, in pixels of the crops. Normalisation belongs to the model.
 """
 
-import zlib
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +13,7 @@ import torch
 from torch.utils import data
 
 from shards.augment import crop_box, follow_crop, mirror_intrinsics, mirror_pose
+from shards.crc import crc32
 from shards.decode import Decoder, empty_batch
 from shards.format import CorruptFrame, ShardsError
 from shards.plan import LaneStep, Plan
@@ -83,7 +83,7 @@ class MicroBatches(data.Dataset):
             shown, crc = self._load_lane(part, out, events)
             cameras += shown
             for array in (part.crops, part.flips, part.views):
-                crc = zlib.crc32(array.tobytes(), crc)
+                crc = crc32(array.tobytes(), crc)
             crcs.append(crc)
             overlaps.append(part.overlap)
             views.append(part.views)
@@ -127,7 +127,7 @@ class MicroBatches(data.Dataset):
                 )
             cameras.append(shown)
             # Scene by scene, while the pixels are still in the processor's cache.
-            crc = zlib.crc32(out[rows].permute(0, 2, 3, 1).numpy(), crc)
+            crc = crc32(out[rows].permute(0, 2, 3, 1).numpy(), crc)
         return cameras, crc
 
     def _load_scene(

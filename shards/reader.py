@@ -8,7 +8,6 @@ forked workers may share a Dataset; it pickles as its place. This file knows not
 
 import io
 import json
-import zlib
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from shards import format as fmt
 from shards.cache import Bytes, Unkept
 from shards.chunk import Chunk
+from shards.crc import crc32
 from shards.format import CorruptFrame, NotADataset, ShardsError
 from shards.manifest import read_index_header, read_manifest
 from shards.storage import Folder, Url, open_storage
@@ -174,7 +174,7 @@ class Dataset:
                 data = file.read(int(header["chunks"]) * fmt.INDEX_CHUNK.itemsize)
         except FileNotFoundError:
             raise NotADataset(f"{path} is missing though the manifest lists it; copy it again") from None
-        if zlib.crc32(data) != header["chunks_crc"]:
+        if crc32(data) != header["chunks_crc"]:
             raise NotADataset(f"{path} is damaged (its chunk table fails its crc); copy it again or rebuild")
         return np.frombuffer(data, fmt.INDEX_CHUNK)
 
@@ -206,7 +206,7 @@ class Dataset:
             )
         while True:
             data = self._bytes(chunk).read(size, offset)
-            if len(data) == size and zlib.crc32(data) == crc:
+            if len(data) == size and crc32(data) == crc:
                 return data
             if not self._renew(chunk):
                 break

@@ -61,6 +61,18 @@ def test_damage_and_absurd_sizes_are_value_errors() -> None:
         Decoder().decode(absurd)
 
 
+def test_a_promise_of_more_pixels_than_the_bytes_can_hold_takes_no_memory() -> None:
+    data = simplejpeg.encode_jpeg(picture(60, 80), quality=90)
+    # 65,000 x 1,000 px are fewer than the largest picture, but these few kilobytes cannot hold them.
+    tall = data.replace(b"\x00\x3c\x00\x50", b"\xfd\xe8\x03\xe8", 1)
+    decoder = Decoder()
+    with pytest.raises(ValueError, match="promise 1000 x 65000"):
+        decoder.decode(tall)
+    assert decoder._picture._bytes.size == 0
+    flat = simplejpeg.encode_jpeg(np.zeros((2000, 3000, 3), np.uint8), quality=1)
+    assert decoder.decode(flat).shape == (2000, 3000, 3)  # nothing compresses further than one colour
+
+
 def test_load_square_takes_the_middle_of_bytes_and_of_pixels() -> None:
     image = picture(60, 81)
     data = simplejpeg.encode_jpeg(image, quality=95)
