@@ -20,6 +20,8 @@ _EXAMPLES = {
     "scenes": "python -m shards build scenes --scenes 1500 --out data/scenes",
     "images": "python -m shards build images photos/ --out data/photos",
     "colmap": "python -m shards build colmap garden/ kitchen/ --out data/mine",
+    "video": "python -m shards build video walks/ --spacing parallax --out data/walks",
+    "imagenet": "python -m shards build imagenet ILSVRC2012/ --out data/imagenet",
 }
 
 

@@ -9,9 +9,9 @@ A source is a module with three names:
     read(task) -> Scene     the heavy part; runs in worker processes
 
 A task that stands for several scenes (the shots of a video, a batch of pictures) lets `read` return a list of
-them, few enough to be held in memory at once, with names distinct within the build; they share the task's
-split. A source whose scenes are single pictures says so with `SINGLE_VIEWS = True`: they are kept without
-being asked for, and each finds its split by a hash of its own name.
+them or yield one after another, with names distinct within the build; they share the task's split. A source
+whose scenes are single pictures says so with `SINGLE_VIEWS = True`: they are kept without being asked for, and
+each finds its split by a hash of its own name.
 
 Bad input raises `shards.format.ShardsError` with one sentence. A source is listed in `SOURCES` and nowhere
 else; its module is imported when it is asked for, so what it needs is needed only then.
@@ -19,7 +19,7 @@ else; its module is imported when it is asked for, so what it needs is needed on
 
 import difflib
 import importlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,6 +29,8 @@ SOURCES = {
     "scenes": "shards.sources.scenes",
     "images": "shards.sources.images",
     "colmap": "shards.sources.colmap",
+    "video": "shards.sources.video",
+    "imagenet": "shards.sources.imagenet",
 }
 """Source's name -> module."""
 
@@ -51,7 +53,7 @@ class Source(Protocol):
         """Scenes below `paths`."""
         ...
 
-    def read(self, task: Any) -> Scene | list[Scene]:
+    def read(self, task: Any) -> Scene | Iterable[Scene]:
         """One scene with its frames, or several."""
         ...
 
