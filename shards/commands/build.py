@@ -20,6 +20,12 @@ _EXAMPLES = {
     "scenes": "python -m shards build scenes --scenes 1500 --out data/scenes",
     "images": "python -m shards build images photos/ --out data/photos",
     "colmap": "python -m shards build colmap garden/ kitchen/ --out data/mine",
+    "megadepth": "python -m shards build megadepth MegaDepth/ --out data/megadepth",
+    "megascenes": "python -m shards build megascenes MegaScenes/ --min-views 12 --skip-bad --out data/megascenes",
+    "blendedmvs": "python -m shards build blendedmvs BlendedMVS/ --out data/blendedmvs",
+    "scannetpp": "python -m shards build scannetpp scannetpp/ --images fisheye --out data/scannetpp",
+    "dl3dv": "python -m shards build dl3dv DL3DV-10K/ --out data/dl3dv",
+    "jgz": "python -m shards build jgz co3d_train.jgz --root co3d/ --ordered --out data/co3d",
     "video": "python -m shards build video walks/ --spacing parallax --out data/walks",
     "imagenet": "python -m shards build imagenet ILSVRC2012/ --out data/imagenet",
 }

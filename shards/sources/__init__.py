@@ -29,6 +29,12 @@ SOURCES = {
     "scenes": "shards.sources.scenes",
     "images": "shards.sources.images",
     "colmap": "shards.sources.colmap",
+    "megadepth": "shards.sources.megadepth",
+    "megascenes": "shards.sources.megascenes",
+    "blendedmvs": "shards.sources.blendedmvs",
+    "scannetpp": "shards.sources.scannetpp",
+    "dl3dv": "shards.sources.dl3dv",
+    "jgz": "shards.sources.jgz",
     "video": "shards.sources.video",
     "imagenet": "shards.sources.imagenet",
 }

@@ -44,6 +44,13 @@ def list_photographs(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names, key=natural_key) if (folder / name).is_file()]
 
 
+def children(folder: Path) -> list[Path]:
+    """The folders directly in a folder, links to folders too, in natural order; hidden ones are left out."""
+    with os.scandir(folder) as entries:
+        names = [entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir()]
+    return [folder / name for name in sorted(names, key=natural_key)]
+
+
 def subfolders(folder: Path) -> list[Path]:
     """The folder and everything below it that is not hidden, each before what it holds, in natural order."""
     found = [folder]
