@@ -1,7 +1,7 @@
 """A bounded folder of downloaded chunks that all processes of a node share, none of which is a sole copy.
 
-An entry is downloaded into `NUMBER.part` under a lock on that very file, which ends with its holder, and then
-renamed: others wait for it and find it, and after a crash the next one goes on from the last byte. An entry
+An entry is downloaded into `NUMBER.SIZE.part` under a lock on that very file, which ends with its holder, and
+then renamed: others wait for it and find it, and after a crash the next one goes on from the last byte. An entry
 that is open stays readable though it is evicted, so nobody ever waits for room: what cannot be kept within
 the limit is kept a little beyond it, or read without being kept. Evicted is what is needed last (Belady,
 1966) by what the processes announce (`shards/forecast.py`); what nobody announced goes before all of that,
@@ -30,7 +30,7 @@ _TAG_TEXT = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"
     b"# mumkit's cache of downloaded chunks: it may be deleted at any time.\n"
 )
-_GROUP, _ENTRY = re.compile(r"[0-9a-f]{16}"), re.compile(r"(\d{9})(\.part)?")
+_GROUP, _ENTRY = re.compile(r"[0-9a-f]{16}"), re.compile(r"(\d{9})(?:\.(\d+)\.part)?")
 _NEVER = 1 << 62
 
 _MANY, _SLACK = 1024, 32
@@ -138,10 +138,11 @@ class Cache:
             if size > self.limit:
                 return None if needed is not None else _without_keeping(base, download)
             path.parent.mkdir(exist_ok=True)
-            with _locked(path.with_name(path.name + ".part")) as part:
+            partial = path.with_name(f"{path.name}.{size}.part")
+            with _locked(partial) as part:
                 if part is None or path.exists():
                     continue
-                if not self._make_room(size - part.tell(), needed):
+                if not self._make_room(partial, 0 if part.tell() else size, needed):
                     return None
                 try:
                     download(part)
@@ -151,7 +152,7 @@ class Cache:
                         raise
                     part.truncate(0)
                     return None if needed is not None else _without_keeping(base, download)
-                os.replace(path.with_name(path.name + ".part"), path)
+                os.replace(partial, path)
 
     def forget(self, group: str, number: int) -> None:
         """Drop an entry, whose bytes turned out to be wrong."""
@@ -166,16 +167,17 @@ class Cache:
 
     # -- the limit
 
-    def _make_room(self, size: int, needed: int | None) -> bool:
-        """Evict until `size` more bytes fit and count them; False where they may not, being needed too late."""
+    def _make_room(self, own: Path, size: int, needed: int | None) -> bool:
+        """Evict until `size` more bytes, for `own`, fit, and count them; False where they may not, being needed
+        too late."""
         with (self.folder / "lock").open("ab") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             try:
-                return self._evict(size, -1 if needed is None else needed)
+                return self._evict(own, size, -1 if needed is None else needed)
             finally:
                 fcntl.flock(lock, fcntl.LOCK_UN)
 
-    def _evict(self, size: int, needed: int) -> bool:
+    def _evict(self, own: Path, size: int, needed: int) -> bool:
         # The count is kept in a file, since listing a large folder takes longer than a download.
         count = self.folder / "bytes"
         try:
@@ -184,7 +186,8 @@ class Cache:
             used = _NEVER
         fits = True
         if used + size > self.limit:
-            entries = sorted(self._entries(next_needs(self.plans)), key=lambda e: (-e.needed, e.used))
+            entries = [entry for entry in self._entries(next_needs(self.plans)) if entry.path != own]
+            entries.sort(key=lambda entry: (-entry.needed, entry.used))
             used = sum(entry.size for entry in entries)
             slack = self.limit // _SLACK if len(entries) >= _MANY else 0
             for entry in entries:
@@ -205,7 +208,7 @@ class Cache:
                     with contextlib.suppress(FileNotFoundError):
                         stat = item.stat(follow_symlinks=False)
                         needed = needs.get((group.name, int(name[1])), _NEVER)
-                        yield _Entry(Path(item.path), stat.st_size, stat.st_mtime, needed)
+                        yield _Entry(Path(item.path), int(name[2] or stat.st_size), stat.st_mtime, needed)
 
 
 def _user() -> str:

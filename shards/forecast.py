@@ -30,7 +30,7 @@ class Forecast:
     def announce(self, step: int, needs: Sequence[tuple[int, int]]) -> None:
         """Replace what was announced: this process stands at `step` and needs (step, number) from there on."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = self.path.with_name(self.path.name + ".new")
+        fresh = self.path.with_name(self.path.name.replace(".", "-"))
         held = open(fresh, "wb")  # noqa: SIM115 - open, and so locked, for as long as it is true
         fcntl.flock(held, fcntl.LOCK_EX)
         held.write(np.array([(step, -1), *needs], np.int64).tobytes())

@@ -10,13 +10,16 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import data
 
 from shards.format import ShardsError
 from shards.microbatch import Batch, MicroBatches
 from shards.plan import DataConfig, Plan
+from shards.prefetch import Prefetch
 from shards.reader import Dataset
+from shards.storage import Url
 
 STATE_VERSION = 1
 
@@ -75,10 +78,32 @@ class Loader:
             # Its own, or torch would draw the workers' seed from the trainer's generator.
             generator=torch.Generator(),
         )
-        for batch in source:
-            if isinstance(batch, Exception):
-                raise batch
-            yield batch
+        # Its workers are forked here, before there are threads.
+        batches = iter(source)
+        prefetch = self._prefetch()
+        try:
+            for batch in batches:
+                if isinstance(batch, Exception):
+                    raise batch
+                if prefetch:
+                    prefetch.advance(batch.step)
+                yield batch
+        finally:
+            if prefetch:
+                prefetch.close()
+
+    def _prefetch(self) -> Prefetch | None:
+        """What brings chunks from far away before they are needed; None for data on a disk."""
+        dataset = self.plan.dataset
+        if not isinstance(dataset, Dataset) or not isinstance(dataset.files, Url):
+            return None
+        lanes = [lane for group in self._batches.groups for lane in group]
+        return Prefetch(
+            lambda step: np.concatenate([self.plan.chunks_of(step, lane) for lane in lanes]).tolist(),
+            lambda chunk, needed: dataset.fetch(chunk, needed=needed) is not None,
+            dataset.files.forecast(),
+            self.start_step,
+        )
 
     def state(self, step: int) -> dict[str, Any]:
         """What must be equal for a run to go on at `step`, as JSON: integers and hashes, the same on every

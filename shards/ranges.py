@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -22,7 +23,7 @@ _FIRST_WAIT, _LONGEST_WAIT = 0.05, 10.0
 _CONNECT_SECONDS, _SILENT_SECONDS = 10, 30
 _BLOCK = 4 << 20
 
-_NEVER_MENDS = (PermissionError, ImportError, TypeError, ValueError, AttributeError)
+_NEVER_MENDS = (PermissionError, ImportError, ValueError)
 """Errors that another attempt would only repeat."""
 
 _BACKENDS = {"s3": "s3fs", "s3a": "s3fs", "http": "aiohttp", "https": "aiohttp"} | {
@@ -33,6 +34,12 @@ _BACKENDS = {"s3": "s3fs", "s3a": "s3fs", "http": "aiohttp", "https": "aiohttp"}
     "abfs": "adlfs",
 }
 """Protocol -> the package that fsspec needs for it."""
+
+
+_OPEN: "weakref.WeakSet[Remote]" = weakref.WeakSet()
+_LEFT_BEHIND: list[Any] = []
+"""Filesystems of the process that this one was forked from. Their finalisers would take its sockets out of the
+event loop's epoll, which both share, and it would wait for them in vain: they must never run."""
 
 
 class Sink(Protocol):
@@ -63,7 +70,8 @@ class Remote:
 
     def __init__(self, url: str, options: dict[str, Any] | None = None) -> None:
         self.url, self.options = url.rstrip("/"), dict(options or {})
-        self._filesystem: tuple[int, Any, str] | None = None
+        self._filesystem: tuple[Any, str] | None = None
+        _OPEN.add(self)
         package = _BACKENDS.get(self.protocol, "")
         if package and importlib.util.find_spec(package) is None:
             raise ShardsError(
@@ -97,7 +105,7 @@ class Remote:
                 if end is None or start + sink.tell() >= end or sink.tell() == had:
                     return
                 error: Exception = OSError("the connection closed early")
-            except FileNotFoundError:
+            except (FileNotFoundError, ShardsError, TypeError, AttributeError):
                 raise
             except UnsatisfiableRange:
                 return
@@ -141,18 +149,27 @@ class Remote:
 
     def _open(self) -> tuple[Any, str]:
         """The filesystem, made anew in a forked process, and the path of the root in it."""
-        if self._filesystem is None or self._filesystem[0] != os.getpid():
+        if self._filesystem is None:
             import fsspec
 
-            options = _patience(self.protocol) | self.options
+            options = {"skip_instance_cache": True} | _patience(self.protocol) | self.options
             try:
                 filesystem, root = fsspec.core.url_to_fs(self.url, **options)
             except (ImportError, ValueError) as error:
                 raise ShardsError(f"{self.url} cannot be opened: {_words(error)}") from None
             if self.protocol in ("s3", "s3a"):
                 filesystem.retries = 1  # ours go on from the last byte
-            self._filesystem = (os.getpid(), filesystem, root.rstrip("/"))
-        return self._filesystem[1:]
+            self._filesystem = (filesystem, root.rstrip("/"))
+        return self._filesystem
+
+
+def _leave_behind() -> None:
+    for remote in list(_OPEN):
+        _LEFT_BEHIND.append(remote._filesystem)
+        remote._filesystem = None
+
+
+os.register_at_fork(after_in_child=_leave_behind)
 
 
 def _patience(protocol: str) -> dict[str, Any]:
@@ -181,7 +198,9 @@ async def _stream_s3(
     filesystem: Any, path: str, start: int, end: int | None, write: Callable[[bytes], Any]
 ) -> None:
     bucket, key, version = filesystem.split_path(path)
-    request = {"Bucket": bucket, "Key": key, **filesystem.version_id_kw(version), **filesystem.req_kw}
+    request = {"Bucket": bucket, "Key": key, **filesystem.req_kw}
+    if version is not None:
+        request["VersionId"] = version
     if start or end is not None:
         request["Range"] = _range(start, end)
     try:

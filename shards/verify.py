@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from shards import format as fmt
-from shards.processes import pool
 from shards.manifest import read_index_header, read_manifest
+from shards.processes import pool
 
 _BLOCK = 1 << 24
 
