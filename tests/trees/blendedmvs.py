@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.trees.world import View, World
+from tests.trees.figures import Figures, measure
+from tests.trees.world import View, World, render_world
 
 SCENE = "5a3ca9cb270f0e3f14d0eddb"
 LOW_RES = (576, 768)
@@ -30,6 +31,12 @@ def write(root: Path, world: World, scene: str = SCENE, *, depth: bool = True) -
 def score(one: View, two: View) -> float:
     """A score of a pair as the tree lists it: larger for more points seen by both, on no particular scale."""
     return 3.25 * len(np.intersect1d(one.points, two.points))
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a tree written below `root`."""
+    views = write(root / "tree", render_world(4, size=(72, 96), seed=2))
+    return measure("blendedmvs", [root / "tree"], root / "out", views, by="depth")
 
 
 def _camera(view: View) -> str:

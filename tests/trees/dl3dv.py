@@ -5,8 +5,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.trees.nerfstudio import describe_world
-from tests.trees.world import View, World
+from tests.trees.figures import Figures, measure
+from tests.trees.nerfstudio import describe_world, points_there
+from tests.trees.world import View, World, render_world
 
 SCENE = "1K/" + "0f2e" * 16
 
@@ -27,3 +28,11 @@ def write(root: Path, world: World, scene: str = SCENE) -> dict[str, View]:
     }
     (folder / "transforms.json").write_text(json.dumps(transforms))
     return views
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a tree written below `root`."""
+    world = render_world(5, seed=2)
+    views = write(root / "tree", world)
+    points = points_there(world.points)
+    return measure("dl3dv", [root / "tree"], root / "out", views, by="poses", points=points)

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from PIL import Image
 
+from shards.sources.jgz import Options
 from tests.trees.colmap_model import quaternion
-from tests.trees.world import View, World
+from tests.trees.figures import Figures, measure
+from tests.trees.world import View, World, render_world
 
 
 def write(
@@ -31,6 +33,19 @@ def write(
     path = root.parent / f"{form}_train.jgz"
     path.write_bytes(gzip.compress(json.dumps({name: listed}).encode()))
     return path, views
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a tree written below `root`."""
+    world, root_of_pictures = render_world(4, seed=2), root / "pictures"
+    views: dict[str, View] = {}
+    paths = []
+    for form, name in (("vggt", "apple/110_13051_23361"), ("megadepth", "0001")):
+        path, listed = write(root_of_pictures, world, form=form, name=name)
+        paths.append(path)
+        views |= listed
+    options = Options(root=root_of_pictures)
+    return measure("jgz", paths, root / "out", views, by="poses", points=world.points, options=options)
 
 
 def _mum(number: int, file: str, view: View) -> dict[str, Any]:

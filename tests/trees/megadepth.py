@@ -11,7 +11,8 @@ import numpy as np
 from PIL import Image
 
 from tests.trees.colmap_model import write_text
-from tests.trees.world import View, World
+from tests.trees.figures import Figures, measure
+from tests.trees.world import View, World, render_world
 
 SIZE = (144, 192)
 """Least size (H, W) at which a depth map is more than 100 kB."""
@@ -42,3 +43,9 @@ def write(root: Path, world: World, scene: str = "0001") -> dict[str, View]:
 def without_points(views: dict[str, View]) -> str:
     """The photograph that observes no point of the model."""
     return next(iter(views))
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a tree written below `root`."""
+    views = write(root / "tree", render_world(6, size=SIZE, seed=2))
+    return measure("megadepth", [root / "tree"], root / "out", views, by="depth")

@@ -9,8 +9,9 @@ from pathlib import Path
 from PIL import Image
 
 from tests.trees.colmap_model import write_text
-from tests.trees.nerfstudio import describe, describe_world
-from tests.trees.world import View, World
+from tests.trees.figures import Figures, measure
+from tests.trees.nerfstudio import describe, describe_world, points_there
+from tests.trees.world import View, World, render_world
 
 
 def write(root: Path, world: World, scene: str = "0a5c013435", *, colmap: bool = True) -> dict[str, View]:
@@ -36,3 +37,11 @@ def write(root: Path, world: World, scene: str = "0a5c013435", *, colmap: bool =
         lens = (0.05, -0.01, 0.002, -0.001)
         write_text(dslr / "colmap", views, world.points, model="OPENCV_FISHEYE", lens=lens, header=3)
     return {name: view for name, view in views.items() if name not in {test, bad, unlisted}}
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a tree written below `root`."""
+    world = render_world(7, seed=2)
+    views = write(root / "tree", world)
+    points = points_there(world.points)
+    return measure("scannetpp", [root / "tree"], root / "out", views, by="poses", points=points)

@@ -8,52 +8,39 @@ from shards.format import ShardsError
 from shards.reader import Dataset
 from shards.sources.megascenes import Options, find
 from tests.trees import megascenes, proof
-from tests.trees.world import View, World, render_world
+from tests.trees.world import View, render_world
 
 pytest.importorskip("pycolmap", reason="MegaScenes needs pycolmap: pip install 'mumkit[datasets]'")
 
-WORLDS = (render_world(4, seed=2), render_world(3, seed=3))
+WORLD = render_world(6, seed=2)
 
 
 @pytest.fixture(scope="module")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict[str, View]]]:
+def tree(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, View]]:
     root = tmp_path_factory.mktemp("MegaScenes")
-    return root, megascenes.write(root, WORLDS)
+    return root, megascenes.write(root, WORLD)
 
 
 @pytest.fixture(scope="module")
-def built(tree: tuple[Path, list[dict[str, View]]]) -> tuple[Dataset, Report]:
+def built(tree: tuple[Path, dict[str, View]]) -> tuple[Dataset, Report]:
     report = build("megascenes", [tree[0]], tree[0] / "out", workers=1)
     return Dataset(tree[0] / "out"), report
 
 
-def one_model(root: Path, out: Path, keep: int) -> Dataset:
-    """Only one of the tree's two models, whose worlds differ."""
-    (out / "root" / "reconstruct" / "000" / "123" / "colmap").mkdir(parents=True)
-    (out / "root" / "images").symlink_to(root / "images")
-    place = f"000/123/colmap/{keep}"
-    (out / "root" / "reconstruct" / place).symlink_to(root / "reconstruct" / place)
-    build("megascenes", [out / "root"], out / "data", workers=1)
-    return Dataset(out / "data")
-
-
-@pytest.mark.parametrize("model", [0, 1])
 def test_true_points_fall_where_the_cameras_see_them(
-    tree: tuple[Path, list[dict[str, View]]], tmp_path: Path, model: int
+    tree: tuple[Path, dict[str, View]], built: tuple[Dataset, Report]
 ) -> None:
-    root, views = tree
-    world: World = WORLDS[model]
-    dataset = one_model(root, tmp_path, model)
-    assert set(proof.stored_frames(dataset)) == set(views[model])
-    assert proof.point_error(dataset, views[model], world.points) < 0.5
-    assert proof.pixel_error(dataset, views[model]) < 4
+    dataset, views = built[0], tree[1]
+    assert set(proof.stored_frames(dataset)) == set(views)
+    assert proof.point_error(dataset, views, WORLD.points) < 0.5
+    assert proof.pixel_error(dataset, views) < 4
 
 
 def test_each_model_is_a_scene_with_overlap_from_its_tracks(built: tuple[Dataset, Report]) -> None:
     dataset, report = built
     chunks = [dataset.chunk(i) for i in range(dataset.num_chunks)]
     assert sorted(chunk.scene for chunk in chunks) == ["000/123/0", "000/123/1"]
-    assert (report.scenes_out, report.frames_out) == (2, 7)
+    assert (report.scenes_out, report.frames_out) == (2, 6)
     assert all(chunk.meta["overlap_from"] == "tracks" and chunk.covisibility.min() > 0 for chunk in chunks)
 
 
@@ -72,19 +59,19 @@ def test_lens_distortion_is_noted(built: tuple[Dataset, Report]) -> None:
 
 
 def test_photograph_that_was_deleted_is_refused_by_name(
-    tree: tuple[Path, list[dict[str, View]]], tmp_path: Path
+    tree: tuple[Path, dict[str, View]], tmp_path: Path
 ) -> None:
     shutil.copytree(tree[0] / "images", tmp_path / "images")
     (tmp_path / "reconstruct").symlink_to(tree[0] / "reconstruct")
-    name = next(iter(tree[1][0]))
+    name = next(iter(tree[1]))
     (tmp_path / "images" / "000" / "123" / name).unlink()
     with pytest.raises(ShardsError, match=Path(name).name):
         build("megascenes", [tmp_path], tmp_path / "out", workers=1)
     report = build("megascenes", [tmp_path], tmp_path / "out", workers=1, options=BuildOptions(skip_bad=True))
-    assert (report.frames_in, report.frames_out, report.frames_refused) == (7, 6, 1)
+    assert (report.frames_in, report.frames_out, report.frames_refused) == (6, 5, 1)
 
 
-def test_earlier_layout_is_found(tree: tuple[Path, list[dict[str, View]]], tmp_path: Path) -> None:
+def test_earlier_layout_is_found(tree: tuple[Path, dict[str, View]], tmp_path: Path) -> None:
     place = tmp_path / "reconstruct" / "000" / "123"
     place.mkdir(parents=True)
     (place / "sparses").symlink_to(tree[0] / "reconstruct" / "000" / "123" / "colmap")
