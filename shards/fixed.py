@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from shards.decode import load_square
-from shards.draw import draw
+from shards.draw import Rule, grow
 from shards.format import ShardsError
 from shards.plan import FIXED, stream
 from shards.reader import Dataset
@@ -39,17 +39,8 @@ def fixed_views(
     chosen = chunks[first[order]].astype(np.int64)
     rows = []
     for chunk in chosen.tolist():
-        rng = stream(seed, FIXED, 1, chunk)
-        overlap = dataset.covisibility(chunk)
-        picked, _ = draw(
-            overlap,
-            views,
-            rng,
-            order=rng.permutation(len(overlap)),
-            group=len(overlap),
-            drawing="connected",
-            band=(0.1, 0.8),
-        )
+        key = stream(seed, FIXED, 1, chunk).integers(2**63, size=1, dtype=np.uint64)
+        (picked,) = grow([dataset.covisibility(chunk)], [(views,)], key, Rule())
         rows.append(
             torch.stack([load_square(dataset.read_jpeg(chunk, frame), size)[0] for frame in picked.tolist()])
         )
