@@ -146,7 +146,7 @@ def _read_image(image: Any, camera: Any, images: Path) -> ColmapFrame:
     pose = image.cam_from_world
     pose = pose() if callable(pose) else pose  # a property before pycolmap 3.12
     model = camera.model.name
-    observed = [(p.point3D_id, p.xy) for p in image.points2D if p.has_point3D()]
+    observed = image.get_observation_points2D()
     return ColmapFrame(
         name=image.name,
         path=images / image.name,
@@ -156,8 +156,8 @@ def _read_image(image: Any, camera: Any, images: Path) -> ColmapFrame:
         if model in _PINHOLE
         else {"model": model, "params": [float(p) for p in camera.params]},
         world_to_camera=np.array(pose.matrix())[:3],
-        points=np.array([i for i, _ in observed], np.int64),
-        xy=np.array([xy for _, xy in observed], np.float64).reshape(-1, 2),
+        points=np.array([p.point3D_id for p in observed], np.int64),
+        xy=np.array([p.xy for p in observed], np.float64).reshape(-1, 2),
     )
 
 
