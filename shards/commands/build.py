@@ -26,6 +26,12 @@ _EXAMPLES = {
     "scannetpp": "python -m shards build scannetpp scannetpp/ --images fisheye --out data/scannetpp",
     "dl3dv": "python -m shards build dl3dv DL3DV-10K/ --out data/dl3dv",
     "jgz": "python -m shards build jgz co3d_train.jgz --root co3d/ --ordered --out data/co3d",
+    "co3d": "python -m shards build co3d CO3D/ --out data/co3d",
+    "wildrgbd": "python -m shards build wildrgbd WildRGB-D/ --out data/wildrgbd",
+    "arkitscenes": "python -m shards build arkitscenes ARKitScenes/raw/ --out data/arkitscenes",
+    "hypersim": "python -m shards build hypersim Hypersim/ --out data/hypersim",
+    "realestate10k": "python -m shards build realestate10k RealEstate10K/ --stride 6 --out data/realestate10k",
+    "streetview": "python -m shards build streetview 3D_Street_View/ --out data/streetview",
     "video": "python -m shards build video walks/ --spacing parallax --out data/walks",
     "imagenet": "python -m shards build imagenet ILSVRC2012/ --out data/imagenet",
 }

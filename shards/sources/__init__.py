@@ -35,6 +35,12 @@ SOURCES = {
     "scannetpp": "shards.sources.scannetpp",
     "dl3dv": "shards.sources.dl3dv",
     "jgz": "shards.sources.jgz",
+    "co3d": "shards.sources.co3d",
+    "wildrgbd": "shards.sources.wildrgbd",
+    "arkitscenes": "shards.sources.arkitscenes",
+    "hypersim": "shards.sources.hypersim",
+    "realestate10k": "shards.sources.realestate10k",
+    "streetview": "shards.sources.streetview",
     "video": "shards.sources.video",
     "imagenet": "shards.sources.imagenet",
 }

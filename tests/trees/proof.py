@@ -1,6 +1,7 @@
 """How far a converted dataset is from the rendered truth: by depth, by poses, and by pixels; each in one number.
 
-Every function takes `views`: frame name as stored -> the rendered view it must be. Figures are in stored pixels.
+Every function takes `views`: frame name as stored (`scene/name` where scenes share names) -> the rendered view it
+must be. Figures are in stored pixels.
 """
 
 from collections.abc import Mapping
@@ -12,11 +13,13 @@ from shards.reader import Dataset
 from tests.trees.world import View, pixel_grid, project, unproject
 
 
-def stored_frames(dataset: Dataset) -> dict[str, tuple[int, int]]:
-    """Frame name -> (chunk, frame); a name that occurs twice is an error of the test."""
+def stored_frames(dataset: Dataset, views: Mapping[str, View] | None = None) -> dict[str, tuple[int, int]]:
+    """Frame's key in `views` -> (chunk, frame); one that occurs twice is an error of the test."""
     places = {}
     for chunk in range(dataset.num_chunks):
-        for frame, name in enumerate(dataset.chunk(chunk).frame_names):
+        described = dataset.chunk(chunk)
+        for frame in range(described.num_frames):
+            name = _key(described, frame, views or {})
             assert name not in places, f"{name} is stored twice"
             places[name] = chunk, frame
     return places
@@ -25,7 +28,7 @@ def stored_frames(dataset: Dataset) -> dict[str, tuple[int, int]]:
 def pixel_error(dataset: Dataset, views: Mapping[str, View]) -> float:
     """Largest mean absolute difference of a stored picture and its view, in grey levels (where none was resized)."""
     worst = 0.0
-    for name, (chunk, frame) in stored_frames(dataset).items():
+    for name, (chunk, frame) in stored_frames(dataset, views).items():
         stored, true = dataset.read_image(chunk, frame), views[name].image
         assert stored.shape == true.shape, f"{name} is {stored.shape}, the view {true.shape}"
         worst = max(worst, float(np.abs(stored.astype(int) - true).mean()))
@@ -38,7 +41,7 @@ def point_error(dataset: Dataset, views: Mapping[str, View], points: np.ndarray)
     `points` (P, 3) are the world's, in the world frame that the source keeps.
     """
     worst = 0.0
-    for name, (chunk, frame) in stored_frames(dataset).items():
+    for name, (chunk, frame) in stored_frames(dataset, views).items():
         described, view = dataset.chunk(chunk), views[name]
         assert described.intrinsics is not None and described.world_to_camera is not None, (
             f"{name} lacks a camera"
@@ -65,7 +68,7 @@ def warp_error(dataset: Dataset, views: Mapping[str, View]) -> float:
             assert depth is not None, f"{described.frame_names[a]} has no depth"
             known = depth.ravel() > 0
             grid = pixel_grid(*depth.shape)
-            one, two = views[described.frame_names[a]], views[described.frame_names[b]]
+            one, two = views[_key(described, a, views)], views[_key(described, b, views)]
             true_grid = _to_file(described, a, grid)
             column, row = true_grid.astype(int).T
             true_points = unproject(true_grid, one.depth[row, column], one.intrinsics, one.world_to_camera)
@@ -86,6 +89,12 @@ def warp_error(dataset: Dataset, views: Mapping[str, View]) -> float:
                 worst, compared = max(worst, float(gap.max())), compared + len(gap)
     assert compared, "no pixel was compared"
     return worst
+
+
+def _key(described, frame: int, views: Mapping[str, View]) -> str:
+    name = described.frame_names[frame]
+    full = f"{described.meta['scene']}/{name}"
+    return full if full in views else name
 
 
 def _to_stored(described, frame: int, xy: np.ndarray) -> np.ndarray:

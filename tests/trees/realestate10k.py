@@ -1,0 +1,47 @@
+"""RealEstate10K: a text file a clip, normalised intrinsics, and frames that were extracted from most of the videos."""
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.trees.world import View, World
+
+CLIP, GONE, TEST = "000c3ab189999a83", "0017ac0a1bc5d2f1", "00a5a09c68f64b2e"
+BURST = 3
+"""Frames of each moment; only the first shows a view."""
+
+
+def write(root: Path, world: World) -> dict[str, View]:
+    """Write three clips, half of the views each in the first and the last; the second's video is gone.
+
+    Every view is followed by near duplicates. The first clip's last frame was not extracted.
+    """
+    half = len(world.views) // 2
+    _write_clip(root, f"train/{GONE}", world.views[:2], extracted=False)
+    shown = _write_clip(root, f"train/{CLIP}", world.views[:half], extracted=True)
+    shown |= _write_clip(root, f"test/{TEST}", world.views[half:], extracted=True)
+    with (root / "train" / f"{CLIP}.txt").open("a") as file:
+        file.write("99999000 0.5 0.9 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n")
+    return shown
+
+
+def _write_clip(root: Path, clip: str, views: tuple[View, ...], *, extracted: bool) -> dict[str, View]:
+    (root / clip).parent.mkdir(parents=True, exist_ok=True)
+    lines, shown = [], {}
+    for moment, view in enumerate(views):
+        height, width = view.depth.shape
+        (fx, _, cx), (_, fy, cy), _ = view.intrinsics
+        for late in range(BURST):
+            microseconds = 9_800_000 + 200_000 * moment + 33_000 * late  # seven digits, then eight
+            numbers = [fx / width, fy / height, cx / width, cy / height, 0.0, 0.0]
+            numbers += view.world_to_camera.ravel().tolist()
+            lines.append(f"{microseconds} " + " ".join(f"{x:.9f}" for x in numbers))
+            if extracted:
+                (root / clip).mkdir(exist_ok=True)
+                picture = view.image if late == 0 else np.zeros_like(view.image)
+                Image.fromarray(picture).save(root / clip / f"{microseconds}.png")
+        shown[f"{clip}/{9_800_000 + 200_000 * moment}.png"] = view
+    url = "https://www.youtube.com/watch?v=xxxxxxxxxxx"
+    (root / f"{clip}.txt").write_text("\n".join([url, *lines]) + "\n")
+    return shown
