@@ -4,7 +4,9 @@ The sequences come from the very plan that training follows, with one scene a st
 largest overlap with a view drawn before it: what the drawing looks at.
 """
 
+import io
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,58 @@ from shards.reader import Chunk, Dataset
 
 _TITLE, _CAPTION, _GAP = 22, 16, 6
 _INK, _PALE, _PAPER, _OUTLINE = (20, 20, 20), (110, 110, 110), (255, 255, 255), (255, 170, 0)
+
+
+def draw_sequences(
+    dataset: Dataset, *, split: str = "train", sequences: int = 8, views: int = 6, seed: int = 0
+) -> list[LaneStep]:
+    """The first `sequences` draws of `views` views each, as training with one scene a step would see them.
+
+    `views` is reduced to the frames of the largest scene. ShardsError for figures that make no sequence.
+    """
+    for name, value, most in (("sequences", sequences, 200), ("views", views, 96)):
+        if not 1 <= value <= most:
+            raise ShardsError(f"--{name} must lie in 1..{most}, not {value}")
+    chunks = dataset.select(split)  # type: ignore[arg-type]
+    if not len(chunks):
+        raise ShardsError(f"{dataset.root} has no scene in its {split} split")
+    views = min(views, int(dataset.frames_per_chunk[chunks].max()))
+    config = DataConfig(images_per_lane=views, views=(views, views), lanes=1, seed=seed)
+    plan = Plan(dataset, config, split=split)
+    return [plan.lane_step(number, 0) for number in range(sequences)]
+
+
+def in_words(drawn: Sequence[LaneStep]) -> str:
+    """What was drawn, in a sentence without its end."""
+    known = [step.overlap for step in drawn if np.isfinite(step.overlap)]
+    mean = f"mean overlap of views drawn together {np.mean(known):.3f}" if known else "overlap unknown"
+    return f"{len(drawn)} sequences of {len(drawn[0].frames)} views, {mean}"
+
+
+def largest_overlap(chunk: Chunk, frames: np.ndarray, place: int) -> float:
+    """The largest overlap, 0 to 1, of a view with those drawn before it; nan for the first and where unknown."""
+    before = chunk.covisibility[int(frames[place]), frames[:place]]
+    known = before[before != UNKNOWN]
+    return float(known.max()) / 254 if len(known) else float("nan")
+
+
+def check_out(out: Path, size: int) -> None:
+    """ShardsError unless a file may be written at `out` with views `size` pixels high."""
+    if not 1 <= size <= 1024:
+        raise ShardsError(f"--size must lie in 1..1024, not {size}")
+    if not out.parent.is_dir():
+        raise ShardsError(f"the folder {out.parent} does not exist")
+
+
+def write_whole(out: Path, data: bytes) -> None:
+    """Write a file or nothing. ShardsError where it cannot be written."""
+    temporary = out.with_name(f".{out.name}.part")
+    try:
+        temporary.write_bytes(data)
+        os.replace(temporary, out)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise ShardsError(f"{out} cannot be written: {error.strerror or error}") from error
 
 
 def write_contact_sheet(
@@ -34,36 +88,18 @@ def write_contact_sheet(
     `size` is the height of a view in pixels. Scenes with fewer frames show what they have: `views` is
     reduced to the frames of the largest. ShardsError for figures that make no sheet.
     """
-    for name, value, most in (("sequences", sequences, 200), ("views", views, 96), ("size", size, 1024)):
-        if not 1 <= value <= most:
-            raise ShardsError(f"--{name} must lie in 1..{most}, not {value}")
-    if not out.parent.is_dir():
-        raise ShardsError(f"the folder {out.parent} does not exist")
-    chunks = dataset.select(split)  # type: ignore[arg-type]
-    if not len(chunks):
-        raise ShardsError(f"{dataset.root} has no scene in its {split} split")
-    views = min(views, int(dataset.frames_per_chunk[chunks].max()))
-    config = DataConfig(images_per_lane=views, views=(views, views), lanes=1, seed=seed)
-    plan = Plan(dataset, config, split=split)
-
-    cell = (_aspect(dataset, chunks, size), size)
+    check_out(out, size)
+    drawn = draw_sequences(dataset, split=split, sequences=sequences, views=views, seed=seed)
+    views = len(drawn[0].frames)
+    cell = (_aspect(dataset, dataset.select(split), size), size)  # type: ignore[arg-type]
     row_height = _TITLE + cell[1] + _CAPTION + _GAP
     sheet = Image.new("RGB", (views * (cell[0] + _GAP) + _GAP, sequences * row_height + _GAP), _PAPER)
-    overlaps = []
-    for number in range(sequences):
-        drawn = plan.lane_step(number, 0)
-        _draw_row(sheet, dataset, drawn, _GAP + number * row_height, cell)
-        overlaps.append(drawn.overlap)
-    temporary = out.with_name(f".{out.name}.part")
-    try:
-        sheet.save(temporary, "PNG")
-        os.replace(temporary, out)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise ShardsError(f"{out} cannot be written: {error.strerror or error}") from error
-    known = [overlap for overlap in overlaps if np.isfinite(overlap)]
-    mean = f"mean overlap of views drawn together {np.mean(known):.3f}" if known else "overlap unknown"
-    return f"{sequences} sequences of {views} views, {mean}"
+    for number, step in enumerate(drawn):
+        _draw_row(sheet, dataset, step, _GAP + number * row_height, cell)
+    file = io.BytesIO()
+    sheet.save(file, "PNG")
+    write_whole(out, file.getvalue())
+    return in_words(drawn)
 
 
 def _aspect(dataset: Dataset, chunks: np.ndarray, height: int) -> int:
@@ -98,11 +134,8 @@ def _draw_row(sheet: Image.Image, dataset: Dataset, drawn: LaneStep, top: int, c
 def _caption(chunk: Chunk, frames: np.ndarray, place: int) -> str:
     name = chunk.frame_names[int(frames[place])]
     name = name if len(name) <= 14 else f"...{name[-13:]}"
-    if place == 0:
-        return name
-    before = chunk.covisibility[int(frames[place]), frames[:place]]
-    known = before[before != UNKNOWN]
-    return f"{name}  {known.max() / 254:.2f}" if len(known) else name
+    overlap = largest_overlap(chunk, frames, place)
+    return f"{name}  {overlap:.2f}" if np.isfinite(overlap) else name
 
 
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:

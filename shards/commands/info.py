@@ -43,12 +43,9 @@ def summary(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def _info(arguments: argparse.Namespace) -> int:
-    figures = summary(open_dataset(arguments.dataset))
-    if arguments.json:
-        print(json.dumps(figures, indent=1))
-        return 0
-    rows = {
+def summary_rows(figures: dict[str, Any]) -> dict[str, str]:
+    """The figures as rows of a table, in words."""
+    return {
         "dataset": f"{figures['path']} (version {figures['version']}, {figures['hash'][:12]})",
         "sources": ", ".join(figures["sources"]),
         "scenes": f"{figures['scenes']:,} in {figures['chunks']:,} chunks",
@@ -62,6 +59,13 @@ def _info(arguments: argparse.Namespace) -> int:
         "with": ", ".join(f"{k} {v:,}" for k, v in figures["frames_with"].items()) + " frames",
         "licences": ", ".join(f"{k}: {v:,} frames" for k, v in figures["licences"].items()),
     }
-    for name, value in rows.items():
+
+
+def _info(arguments: argparse.Namespace) -> int:
+    figures = summary(open_dataset(arguments.dataset))
+    if arguments.json:
+        print(json.dumps(figures, indent=1))
+        return 0
+    for name, value in summary_rows(figures).items():
         print(f"{name:9s} {value}")
     return 0

@@ -46,6 +46,9 @@ def test_build_info_verify_preview(photos: Path, tmp_path: Path, capsys: pytest.
     assert run("preview", out, "--out", sheet, "--sequences", 2, "--views", 6, "--size", 40) == 0
     assert "2 sequences of 4 views" in capsys.readouterr().out
     assert Image.open(sheet).width > 4 * 40
+    page = tmp_path / "page.html"
+    assert run("preview", out, "--out", page, "--sequences", 2) == 0
+    assert "2 sequences of 4 views" in page.read_text() and "2 in 2 chunks" in page.read_text()
 
 
 def test_second_build_says_that_there_is_nothing_to_do(
@@ -92,7 +95,8 @@ BAD = [
     (("inspect", "{out}"), "there is no COMMAND"),
     (("info", "{photos}"), "is not a dataset"),
     (("verify", "{photos}"), "is not a dataset"),
-    (("preview", "{photos}", "--out", "{out}"), "is not a dataset"),
+    (("preview", "{photos}", "--out", "{out}.png"), "is not a dataset"),
+    (("preview", "{photos}", "--out", "{out}.pdf"), "must end in .png (contact sheet) or .html"),
 ]
 
 
