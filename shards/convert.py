@@ -7,6 +7,7 @@ go.
 
 import io
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from shards import covisibility
 from shards import format as fmt
 from shards.cutting import cut
 from shards.encode import EncodedFrame, encode_frame
-from shards.format import BadPhotograph, Scene, ShardsError
+from shards.format import BadPhotograph, Frame, Scene, ShardsError
 from shards.writer import EncodedChunk
 
 
@@ -59,6 +60,11 @@ class ConvertedScene:
     refused: list[tuple[str, str]] = field(default_factory=list)
     """(picture, reason)."""
     reason: str = ""
+    denied: bool = False
+    """It was dropped because it is for evaluation."""
+    overlap_from: str = ""
+    bytes_in: int = 0
+    """Size of the pictures' files; pixels that a source has rendered or decoded have none."""
 
 
 def convert_scene(scene: Scene, *, source: str, split: str, conversion: Conversion) -> ConvertedScene:
@@ -83,6 +89,7 @@ def convert_scene(scene: Scene, *, source: str, split: str, conversion: Conversi
         "licence": scene.licence,
         "frames_in": len(scene.frames) + len(scene.left_out),
         "refused": refused,
+        "bytes_in": sum(_file_bytes(frame) for frame in scene.frames),
     }
     if scene.dropped:
         return ConvertedScene(**result, reason=scene.dropped)
@@ -104,7 +111,13 @@ def convert_scene(scene: Scene, *, source: str, split: str, conversion: Conversi
         )
         for number, part in enumerate(cuts)
     ]
-    return ConvertedScene(**result, chunks=chunks)
+    return ConvertedScene(**result, chunks=chunks, overlap_from=overlap_from)
+
+
+def _file_bytes(frame: Frame) -> int:
+    if isinstance(frame.image, Path):
+        return frame.image.stat().st_size if frame.image.is_file() else 0
+    return len(frame.image) if isinstance(frame.image, bytes) else 0
 
 
 def measure_overlap(

@@ -2,8 +2,8 @@
 
 Everything is written below `<out>/.building`, each file flushed to the disk, and moved to its final name only
 when the last chunk is in; the manifest comes last and makes the folder a dataset. A crash, a full disk or
-Ctrl-C at any point leaves no half-written file under a final name. The same chunks in the same order give the
-same bytes.
+Ctrl-C at any point leaves no half-written file under a final name. A build that keeps a journal there
+(`shards/journal.py`) finds its closed shards again. The same chunks in the same order give the same bytes.
 """
 
 import contextlib
@@ -30,8 +30,11 @@ SHARD_BYTES = 512 << 20
 CONVERTER = "mumkit-3"
 """Version of the conversion: a change in how frames become bytes changes it, and asks for a new build."""
 
-SHARD_NAME = re.compile(r"[a-z0-9]+-\d{6}\.(tar|idx)")
-"""What a shard's two files are called."""
+SHARD_NAME = re.compile(r"[a-z0-9]+(-p\d+of\d+)?-\d{6}\.(tar|idx)")
+"""What a shard's two files are called; `p2of3` where the second of three parts of a build made it."""
+
+JOURNAL = "journal.jsonl"
+"""A stopped build's journal, in `.building`."""
 
 _BLOCK = 512
 
@@ -150,80 +153,122 @@ def pack_index(chunks: list, members: list, frames: int, tar_bytes: int) -> byte
 class DatasetWriter:
     """Writes one dataset: a context manager; `add` chunks, then `finish` with the manifest's first line.
 
-    Leaving the block without `finish` removes what was written. `out` may hold a dataset already: it stays
-    whole until `finish` replaces it. Raises ShardsError if another process is building there.
+    Leaving the block without `finish` removes what was written, unless a journal lies in `staging`: then the
+    closed shards stay there and `keep` takes them up. `out` may hold a dataset already: it stays whole until
+    `finish` replaces it. Shards are called `<stem>-000000`, by default by their source. Raises ShardsError if
+    another process is building there.
     """
 
-    def __init__(self, out: Path, *, source: str, shard_bytes: int = SHARD_BYTES) -> None:
+    def __init__(
+        self, out: Path, *, source: str, stem: str | None = None, shard_bytes: int = SHARD_BYTES
+    ) -> None:
         self.out, self.source, self.shard_bytes = Path(out), source, shard_bytes
+        self.stem = stem or source
         self.staging = self.out / ".building"
+        self.journal = self.staging / JOURNAL
         self._made = [p for p in (self.out, *self.out.parents) if not p.exists()]
         self._shard: _Shard | None = None
         self._lines: list[dict[str, Any]] = []
         self._finished = False
 
     def __enter__(self) -> "DatasetWriter":
-        with self._writing():
+        with self.writing():
             self.staging.mkdir(parents=True, exist_ok=True)
             self._lock = (self.staging / "lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        if not _lock(self._lock):
             self._lock.close()
-            raise fmt.ShardsError(f"another build is writing to {self.out}; wait for it or stop it") from None
-        for left_over in self.staging.iterdir():
-            if left_over.name != "lock":
-                left_over.unlink()
+            raise fmt.ShardsError(f"another build is writing to {self.out}; wait for it or stop it")
+        if not self.journal.exists():
+            self.keep([])
         return self
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._shard is not None:
             self._shard.abandon()
-        shutil.rmtree(self.staging, ignore_errors=True)
+        if not self._finished and self.journal.exists():
+            if self._shard is not None:
+                self._shard.path.unlink(missing_ok=True)
+        else:
+            shutil.rmtree(self.staging, ignore_errors=True)
         self._lock.close()
         if not self._finished:
             for folder in self._made:
                 with contextlib.suppress(OSError):
                     folder.rmdir()
 
-    def add(self, chunk: EncodedChunk) -> None:
-        """Append one chunk, opening a new shard where this one is full."""
+    @property
+    def bytes(self) -> int:
+        """Bytes of the closed shards."""
+        return sum(line["bytes"] for line in self._lines)
+
+    def is_whole(self, line: dict[str, Any]) -> bool:
+        """Whether the shard of a manifest's line is on the disk, finished by a build that was stopped.
+
+        One that was stopped while it moved its shards to their final names gets them back.
+        """
+        name = Path(line["name"]).name
+        tar, index = self.staging / name, (self.staging / name).with_suffix(".idx")
+        for file in (tar, index):
+            moved = self.out / "shards" / file.name
+            if not file.exists() and moved.exists() and not (self.out / "manifest.jsonl").exists():
+                os.replace(moved, file)
+        if not (tar.exists() and index.exists()) or tar.stat().st_size != line["bytes"]:
+            return False
+        return hashlib.sha256(index.read_bytes()).hexdigest() == line["index_sha256"]
+
+    def keep(self, lines: list[dict[str, Any]]) -> None:
+        """Begin behind the shards of these manifest lines; anything else in `staging` goes."""
+        self._lines = list(lines)
+        names = {Path(line["name"]).stem for line in lines}
+        for left_over in self.staging.iterdir():
+            if left_over.name not in {"lock", JOURNAL} and left_over.stem not in names:
+                left_over.unlink()
+
+    def add(self, chunk: EncodedChunk) -> dict[str, Any] | None:
+        """Append one chunk, opening a new shard where this one is full; then the full one's manifest line."""
         size = sum(map(len, (*chunk.jpegs, *chunk.depths, *chunk.labels)))
-        with self._writing():
+        closed = None
+        with self.writing():
             if self._shard is not None and self._shard.end + size > self.shard_bytes:
-                self._close_shard()
+                closed = self.close_shard()
             if self._shard is None:
-                self._shard = _Shard(self.staging, f"{self.source}-{len(self._lines):06d}")
+                self._shard = _Shard(self.staging, f"{self.stem}-{len(self._lines):06d}")
             self._shard.add(chunk)
+        return closed
+
+    def close_shard(self) -> dict[str, Any] | None:
+        """Finish the open shard, if any, and return its line of the manifest."""
+        if self._shard is None:
+            return None
+        with self.writing():
+            line = self._shard.close() | {"source": self.source, "converter": CONVERTER}
+            self._lines.append(line)
+            self._shard = None
+            _sync_folder(self.staging)
+        return line
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """A full disk or a folder that is not ours is the user's to mend."""
+    def writing(self) -> Iterator[None]:
+        """A full disk or a folder that is not ours is the user's to mend: in the block an OSError says so."""
         try:
             yield
         except OSError as error:
-            reason = error.strerror or str(error)
+            left = "the same command goes on behind the shards that are finished"
+            left = left if self.journal.exists() else "nothing was left there"
             raise fmt.ShardsError(
-                f"{self.out} cannot be written: {reason}; nothing was left there"
+                f"{self.out} cannot be written: {error.strerror or error}; {left}"
             ) from error
-
-    def _close_shard(self) -> None:
-        assert self._shard is not None
-        line = self._shard.close() | {"source": self.source, "converter": CONVERTER}
-        self._lines.append(line)
-        self._shard = None
 
     def finish(self, header: dict[str, Any]) -> dict[str, Any]:
         """Move everything to its final name, the manifest last; returns the manifest's first line.
 
         `header` holds what the builder knows (splits, licences, options); totals and version are added here.
         """
-        with self._writing():
+        with self.writing():
             return self._finish(header)
 
     def _finish(self, header: dict[str, Any]) -> dict[str, Any]:
-        if self._shard is not None:
-            self._close_shard()
+        self.close_shard()
         totals = {key: sum(line[key] for line in self._lines) for key in ("bytes", "chunks", "frames")}
         first = (
             {"format": "mumkit-shards", "version": fmt.VERSION, "shards": len(self._lines)} | totals | header
@@ -262,6 +307,27 @@ class DatasetWriter:
                 name = Path(line["name"]).name
                 for path in (self.out / "shards" / name, (self.out / "shards" / name).with_suffix(".idx")):
                     path.unlink(missing_ok=True)
+
+
+def clear_staging(out: Path) -> None:
+    """Take away what a build that was stopped at its very end has left beside the finished dataset."""
+    staging = out / ".building"
+    if staging.exists():
+        with (staging / "lock").open("w") as lock:
+            if _lock(lock):
+                shutil.rmtree(staging, ignore_errors=True)
+
+
+def _lock(file: Any) -> bool:
+    """Take the lock of a file as long as it is open; False where another process has it."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        mend = "build on a file system with locks (Lustre: mounted with -o flock)"
+        raise fmt.ShardsError(f"{file.name} cannot be locked: {error.strerror}; {mend}") from None
+    return True
 
 
 def _sync(file: Any) -> None:

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,13 @@ from typing import Any
 from tqdm import tqdm
 
 from shards.arguments import Parser, add_options, read_options
-from shards.build import BuildOptions, Report, build
+from shards.build import BuildOptions, build
+from shards.build_report import Report
 from shards.commands import words
-from shards.reader import Dataset, open_dataset
+from shards.cutting import SMALL_SCENE
+from shards.executor import Execution
+from shards.format import SPLITS
+from shards.parts import parse_part
 from shards.sources import SOURCES, get_source
 
 _EXAMPLES = {
@@ -58,31 +63,43 @@ def _add_source(sources: Any, name: str) -> None:
     parser = sources.add_parser(name, help=summary, description=module.__doc__, epilog=epilog)
     parser.add_argument("paths", nargs="*", type=Path, metavar="PATH", help="folders to read")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="the dataset's folder")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument(
+        "--part",
+        metavar="I/N",
+        help="build the I-th of N parts of the scenes, counted from 1; the last to finish joins them all in DIR"
+        " (sbatch --array=1-16: --part $SLURM_ARRAY_TASK_ID/16)",
+    )
     parser.add_argument("--force", action="store_true", help="replace another dataset in DIR")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
+    add_options(parser, Execution, "what runs it")
     add_options(parser, BuildOptions, "options of every source")
     add_options(parser, module.Options, f"options of {name}")
     parser.set_defaults(run=_build)
 
 
 def _build(arguments: argparse.Namespace) -> int:
-    words.check_workers(arguments.workers)
     started = time.monotonic()
-    report = build(
-        arguments.source,
-        arguments.paths,
-        arguments.out,
-        options=read_options(BuildOptions, arguments),
-        source_options=read_options(get_source(arguments.source).Options, arguments),
-        workers=arguments.workers,
-        force=arguments.force,
-        progress=_build_bar,
-    )
+    try:
+        report = build(
+            arguments.source,
+            arguments.paths,
+            arguments.out,
+            options=read_options(BuildOptions, arguments),
+            source_options=read_options(get_source(arguments.source).Options, arguments),
+            execution=read_options(Execution, arguments),
+            part=parse_part(arguments.part) if arguments.part else None,
+            force=arguments.force,
+            progress=_build_bar,
+        )
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on behind the shards that are finished", file=sys.stderr)
+        return 130
+    seconds = time.monotonic() - started
     if arguments.json:
-        print(json.dumps(dataclasses.asdict(report), indent=1))
+        speed = {"seconds": round(seconds, 1), "frames_per_second": round(report.frames_in / seconds, 1)}
+        print(json.dumps(dataclasses.asdict(report) | speed, indent=1))
     else:
-        _print_report(report, open_dataset(arguments.out), time.monotonic() - started)
+        _print_report(report, arguments.out, seconds)
     return 0
 
 
@@ -98,31 +115,47 @@ def _build_bar(scenes: int) -> Callable[[int, int], None]:
     return update
 
 
-def _print_report(report: Report, dataset: Dataset, seconds: float) -> None:
+def _print_report(report: Report, out: Path, seconds: float) -> None:
     if report.existed:
-        print(f"{dataset.root} is built already from the same input with the same options; nothing to do.")
+        what = f"part {report.part} of {out}" if report.part else f"{out}"
+        print(f"{what} is built already from the same input with the same options; nothing to do.")
     else:
-        print(f"{dataset.root}: built in {seconds:.1f} s")
-    refused = f", {report.frames_refused} refused" if report.frames_refused else ""
-    print(f"frames  {report.frames_in} in, {report.frames_out} out{refused}")
-    for name, reason in report.refused:
-        print(f"        refused {name}: {reason}")
-    dropped = f", {report.scenes_dropped} dropped" if report.scenes_dropped else ""
-    print(f"scenes  {report.scenes_in} in, {report.scenes_out} out{dropped}")
-    for name, reason in report.dropped:
-        print(f"        dropped {name}: {reason}")
-    splits = dataset.header["splits"]
-    print(
-        "splits  "
-        + ", ".join(
-            f"{k} {words.count(v['scenes'], 'scene')}, {words.count(v['frames'], 'frame')}"
-            for k, v in splits.items()
-        )
-    )
-    if not splits["val"]["scenes"]:
+        what = f"{out}, part {report.part}" if report.part else f"{out}"
+        print(f"{what}: built in {seconds:.1f} s, {report.frames_in / seconds:,.0f} frames a second")
+    _print_counts("frames", report.frames_in, report.frames_out, {"refused": report.frames_refused})
+    _print_reasons("refused", report.refused_for, report.refused)
+    named = {"dropped": report.scenes_dropped, "of them for evaluation": report.scenes_denied}
+    _print_counts("scenes", report.scenes_in, report.scenes_out, named)
+    _print_reasons("dropped", report.dropped_for, report.dropped)
+    if report.small_scenes:
+        print(f"        {words.count(report.small_scenes, 'small scene')} of fewer than {SMALL_SCENE} frames")
+    splits = [
+        f"{split} {words.count(report.scenes.get(split, 0), 'scene')},"
+        f" {words.count(report.frames.get(split, 0), 'frame')}"
+        for split in SPLITS
+    ]
+    print("splits  " + ", ".join(splits))
+    if not report.scenes.get("val") and not report.part:
         print("        no scene is held out: validation figures need at least two scenes")
-    size = dataset.header["bytes"]
+    print("overlap " + ", ".join(f"{k} {words.count(v, 'scene')}" for k, v in report.overlap_from.items()))
     print(
-        f"size    {words.size(size)} in {words.count(len(dataset.shards), 'shard')},"
-        f" {words.count(dataset.num_chunks, 'chunk')}"
+        f"size    {words.size(report.bytes_in)} of pictures in, {words.size(report.bytes_out)} of shards out"
     )
+    if report.missing_parts:
+        still = ", ".join(str(number) for number in report.missing_parts[:20])
+        print(f"parts   {out} is no dataset yet; still to be built: {still}")
+
+
+def _print_counts(what: str, before: int, after: int, lost: dict[str, int]) -> None:
+    less = "".join(f", {number:,} {name}" for name, number in lost.items() if number)
+    print(f"{what:7s} {before:,} in, {after:,} out{less}")
+
+
+def _print_reasons(verb: str, reasons: dict[str, int], named: list[tuple[str, str]]) -> None:
+    if len(named) > 5:
+        for reason, number in sorted(reasons.items(), key=lambda item: -item[1]):
+            print(f"        {verb} {number:,}: {reason}")
+    for name, reason in named:
+        print(f"        {verb} {name}: {reason}")
+    if sum(reasons.values()) > len(named):
+        print(f"        {verb}: {sum(reasons.values()) - len(named):,} more")

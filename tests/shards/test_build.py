@@ -13,8 +13,9 @@ from PIL import Image
 
 import shards
 from shards import format as fmt
-from shards.build import BuildOptions, build, cut_split
+from shards.build import BuildOptions, build
 from shards.format import BadPhotograph, ShardsError
+from shards.split import cut_split
 
 
 @pytest.fixture
@@ -80,7 +81,7 @@ def test_second_build_returns_at_once(
 ) -> None:
     source = photos(a=2, b=2)
     first = build("images", [source], tmp_path / "out", workers=1)
-    monkeypatch.setattr("shards.build.convert_scene", None)  # anything converted would fail
+    monkeypatch.setattr("shards.executor.convert_scene", None)  # anything converted would fail
     again = build("images", [source], tmp_path / "out", workers=2)
     assert again.existed and dataclasses.replace(again, existed=False) == first
 

@@ -74,9 +74,10 @@ def test_full_disk_leaves_the_old_dataset_whole(
     assert tree(tmp_path / "out") == before
 
 
-def test_full_disk_at_the_manifest_leaves_no_dataset(
+def test_full_disk_at_the_manifest_leaves_no_dataset_and_the_shards_for_another_try(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    build("images", [photos], tmp_path / "clean", workers=1)
     real = os.fsync
 
     def fsync(descriptor: int) -> None:
@@ -84,10 +85,14 @@ def test_full_disk_at_the_manifest_leaves_no_dataset(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         real(descriptor)
 
-    monkeypatch.setattr(os, "fsync", fsync)
-    with pytest.raises(ShardsError, match="No space left"):
-        build("images", [photos], tmp_path / "out", workers=1)
-    assert not (tmp_path / "out").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", fsync)
+        with pytest.raises(ShardsError, match="No space left on device; the same command goes on"):
+            build("images", [photos], tmp_path / "out", workers=1)
+    assert [p.name for p in (tmp_path / "out").iterdir()] == [".building"]
+    monkeypatch.setattr("shards.executor.convert_scene", None)  # anything converted would fail
+    build("images", [photos], tmp_path / "out", workers=1)
+    assert tree(tmp_path / "out") == tree(tmp_path / "clean")
 
 
 def test_two_builds_into_one_folder_are_refused(photos: Path, tmp_path: Path) -> None:
