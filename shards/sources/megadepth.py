@@ -13,19 +13,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from shards.format import BadPhotograph, Scene, ShardsError
 from shards.sources import colmap
+from shards.sources.depth_maps import read_hdf5
 from shards.sources.folders import check_folders, children
 from shards.sources.reduced import same_aspect
 
 _LICENCE = "MegaDepth: Flickr photographs, each its owner's"
 _DEPTHS = "phoenix/S6/zl548/MegaDepth_v1/{scene}/dense0/depths"
 _SMALLEST_DEPTH = 100 * 1024
-_MOST_PIXELS = 1 << 26
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,29 +93,22 @@ def read(task: MegaDepthTask) -> Scene:
     return Scene(name=task.name, frames=frames, left_out=left_out, licence=_LICENCE)
 
 
-def read_depth(path: Path, picture_size: tuple[int, int]) -> np.ndarray:
-    """(h, w) float32 along the camera's axis, 0 = unknown.
+def read_depth(path: Path, picture_size: tuple[int, int]) -> np.ndarray | None:
+    """(h, w) float32 along the camera's axis, 0 = unknown; None where there is no file.
 
     BadPhotograph where it cannot be read, or is not of the aspect of its picture (H, W).
     """
-    h5py = _h5py()
-    try:
-        with h5py.File(path, "r") as file:
-            stored = file["depth"]
-            shape = tuple(stored.shape)
-            if len(shape) != 2 or 0 in shape or shape[0] * shape[1] > _MOST_PIXELS:
-                raise BadPhotograph(str(path), f"its depth map is {shape}, not (height, width)")
-            depth = np.asarray(stored, np.float32)
-    except KeyError:
-        raise BadPhotograph(str(path), "holds no 'depth'") from None
-    except (OSError, RuntimeError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, BadPhotograph):
-            raise
-        raise BadPhotograph(str(path), f"cannot be read ({' '.join(str(error).split())})") from None
+    depth = read_hdf5(path, "depth")
+    if depth is None:
+        return None
+    if depth.ndim != 2 or not depth.size or depth.dtype.kind != "f":
+        raise BadPhotograph(
+            str(path), f"its depth is {depth.dtype} {depth.shape}, not floats (height, width)"
+        )
     if not same_aspect(depth.shape, picture_size):
         sizes = f"{depth.shape[1]}x{depth.shape[0]}, its photograph {picture_size[1]}x{picture_size[0]}"
         raise BadPhotograph(str(path), f"the depth map is {sizes}: it belongs to another undistortion")
-    return depth
+    return depth.astype(np.float32)
 
 
 def _no_depth(file: Path) -> str:
@@ -128,11 +121,3 @@ def _no_depth(file: Path) -> str:
 
 def _is_scene(folder: Path) -> bool:
     return (folder / "sparse-txt" / "images.txt").is_file()
-
-
-def _h5py() -> Any:
-    try:
-        import h5py
-    except ImportError:
-        raise ShardsError("MegaDepth's depth maps need h5py: pip install 'mumkit[datasets]'") from None
-    return h5py
