@@ -56,11 +56,17 @@ _DL3DV = """
     ff592398657b3dfe
 """
 
+_DL3DV_SCENES = {f"{digits}*": "DL3DV benchmark" for digits in _DL3DV.split()}
+
 DEFAULT: dict[str, dict[str, str]] = {
     "megadepth": _MEGADEPTH,
-    "dl3dv": {f"{digits}*": "DL3DV benchmark" for digits in _DL3DV.split()},
+    "dl3dv": _DL3DV_SCENES,
     "scannet": _SCANNET,
     "imagenet": {"ILSVRC2012_test_*": "ImageNet test split"},
+    # Annotation files do not say which dataset they list: a scene that is called like one for evaluation is left out.
+    "jgz": {
+        name: f"{reason}, by its name" for name, reason in (_MEGADEPTH | _DL3DV_SCENES | _SCANNET).items()
+    },
 }
 """Source -> pattern of one part of a scene's name -> what it is evaluated in."""
 

@@ -18,6 +18,8 @@ from shards.format import ShardsError
         ("scannet", "scene0707_00", "ScanNet test"),
         ("scannet", "scans_test/scene0806_01", "ScanNet test"),
         ("dl3dv", "1K/0a1b7c20a92c43c6b8954b1ac909fb2f0fa8b2997b80604bc8bbec80a1cb2da3", "DL3DV benchmark"),
+        ("jgz", "0022", "MegaDepth-1500"),
+        ("jgz", "1K/032dee9fb0a8bc1b90871dc5fe950080d0bcd3caf166447f44e60ca50ac04ec7", "DL3DV benchmark"),
         ("imagenet", "test/ILSVRC2012_test_00000001", "ImageNet test"),
     ],
 )
