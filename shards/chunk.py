@@ -1,10 +1,15 @@
 """What is known of a chunk beside its pixels: its meta, its overlap, its cameras. Knows nothing of files."""
 
+import io
+import json
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+
+from shards import format as fmt
+from shards.format import ShardsError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,3 +76,30 @@ def _all_or_none(rows: list | None, shape: tuple[int, ...]) -> np.ndarray | None
     if rows is None or any(row is None for row in rows):
         return None
     return np.array(rows, np.float64).reshape(-1, *shape)
+
+
+def parse_meta(data: bytes, frames: int) -> dict[str, Any]:
+    """A chunk's `meta.json`; ShardsError where it is not one of so many frames."""
+    try:
+        meta = fmt.check_meta(json.loads(data))
+    except ShardsError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise ShardsError(f"meta is no JSON: {error}") from None
+    if len(meta["frames"]) != frames:
+        raise ShardsError(f"meta has {len(meta['frames'])} frames, the index {frames}")
+    return meta
+
+
+def parse_overlap(data: bytes, frames: int) -> np.ndarray:
+    """A chunk's `covis.npy` as (N, N) uint8; ShardsError where it is none. Nothing is allocated on its word."""
+    try:
+        stream = io.BytesIO(data)
+        np.lib.format.read_magic(stream)
+        shape, fortran, kind = np.lib.format.read_array_header_1_0(stream)
+    except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+        raise ShardsError(f"overlap is no array: {' '.join(str(error).split())}") from None
+    if kind != np.uint8 or shape != (frames, frames) or len(data) - stream.tell() != frames * frames:
+        raise ShardsError(f"overlap is {kind} {shape} for {frames} frames")
+    matrix = np.frombuffer(data, np.uint8, offset=stream.tell()).reshape(frames, frames)
+    return matrix.T if fortran else matrix

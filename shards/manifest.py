@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,9 @@ import numpy as np
 from shards import format as fmt
 from shards.format import NotADataset
 from shards.storage import Folder, Url, open_storage
+
+_NAME = re.compile(r"shards/[A-Za-z0-9][A-Za-z0-9._-]*\.tar")
+_FIELDS = {"chunks": int, "frames": int, "source": str, "sha256": str}
 
 
 def read_index_header(data: bytes, path: str | Path) -> np.void:
@@ -54,13 +58,16 @@ def read_manifest(place: str | Path | Folder | Url) -> tuple[dict[str, Any], lis
             raise KeyError(header["format"])
         _check_version(header["version"], path)
         for shard in shards:
-            parts = Path(shard["name"]).parts
-            if len(parts) != 2 or parts[0] != "shards" or ".." in parts:
+            if not _NAME.fullmatch(shard["name"]):
                 raise KeyError(shard["name"])
-            _ = shard["chunks"], shard["frames"], shard["source"], shard["sha256"]
-        if len(shards) != header["shards"]:
+            for field, kind in _FIELDS.items():
+                if not isinstance(shard[field], kind):
+                    raise KeyError(f"{field} of {shard['name']}")
+        if len(shards) != header["shards"] or len({shard["name"] for shard in shards}) != len(shards):
             raise KeyError(f"{header['shards']} shards")
-    except (json.JSONDecodeError, KeyError, TypeError, IndexError) as error:
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:
+        if isinstance(error, NotADataset):
+            raise
         raise NotADataset(f"{path} is not a dataset's manifest ({error})") from None
     digest = hashlib.sha256("\n".join(lines[1:]).encode()).hexdigest()
     return header, shards, digest

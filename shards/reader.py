@@ -6,8 +6,6 @@ are read when they are asked for and kept in a small cache. Reads are by positio
 forked workers may share a Dataset; it pickles as its place. This file knows nothing of training.
 """
 
-import io
-import json
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +15,7 @@ import numpy as np
 
 from shards import format as fmt
 from shards.cache import Bytes, Unkept
-from shards.chunk import Chunk
+from shards.chunk import Chunk, parse_meta, parse_overlap
 from shards.crc import crc32
 from shards.format import CorruptFrame, NotADataset, ShardsError
 from shards.manifest import read_index_header, read_manifest
@@ -135,11 +133,11 @@ class Dataset:
 
     def read_image(self, chunk: int, frame: int) -> np.ndarray:
         """(H, W, 3) uint8 RGB."""
-        import simplejpeg
+        from shards.decode import Decoder
 
         data = self.read_jpeg(chunk, frame)
         try:
-            return simplejpeg.decode_jpeg(data)
+            return Decoder().decode(data)
         except ValueError as error:
             raise self.damaged(chunk, frame, str(error)) from None
 
@@ -233,7 +231,7 @@ class Dataset:
         shard = self.shard_of(chunk)
         rows = self._rows(chunk)
         ends = rows[:, 0] + rows[:, 1]
-        extent = max(int(rows[:, 0].min()) - 512, 0), min(int(ends.max()), int(self.shards[shard]["bytes"]))
+        extent = max(int(rows[:, 0].min()) - 512, 0), int(ends.max())
         return self.files.part(self.shards[shard]["name"], chunk, extent, rows.tolist, needed=needed)
 
     def _rows(self, chunk: int) -> np.ndarray:
@@ -261,28 +259,21 @@ class Dataset:
         row = self._table[chunk]
         data = self._read(chunk, int(row["meta_offset"]), int(row["meta_size"]), int(row["meta_crc"]))
         try:
-            meta = fmt.check_meta(json.loads(data))
-            if len(meta["frames"]) != row["frames"]:
-                raise ShardsError(f"meta has {len(meta['frames'])} frames, the index {row['frames']}")
-        except ValueError as error:
+            return parse_meta(data, int(row["frames"]))
+        except ShardsError as error:
             raise self._corrupt(chunk, int(row["meta_offset"]), str(error)) from None
-        return meta
 
     def _read_covisibility(self, chunk: int) -> np.ndarray:
         row = self._table[chunk]
         offset = int(row["covis_offset"])
         data = self._read(chunk, offset, int(row["covis_size"]), int(row["covis_crc"]))
         try:
-            matrix = np.load(io.BytesIO(data), allow_pickle=False)
-        except ValueError as error:
+            return parse_overlap(data, int(row["frames"]))
+        except ShardsError as error:
             raise self._corrupt(chunk, offset, str(error)) from None
-        if matrix.dtype != np.uint8 or matrix.shape != (row["frames"], row["frames"]):
-            raise self._corrupt(chunk, offset, f"overlap is {matrix.dtype} {matrix.shape}")
-        matrix.flags.writeable = False
-        return matrix
 
     def _read_png(self, chunk: int, frame: int, kind: int) -> np.ndarray | None:
-        from PIL import Image
+        from shards.png import decode_png
 
         kinds = int(self._table[chunk]["kinds"])
         if not kinds & kind:
@@ -293,9 +284,8 @@ class Dataset:
             return None
         data = self._read(chunk, offset, size, crc)
         try:
-            with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-                return np.array(image, np.uint16 if kind == fmt.HAS_DEPTH else np.uint8)
-        except (OSError, ValueError) as error:
+            return decode_png(data, np.uint16 if kind == fmt.HAS_DEPTH else np.uint8)
+        except ValueError as error:
             raise self._corrupt(chunk, offset, str(error)) from None
 
     def _corrupt(self, chunk: int, offset: int, reason: str) -> CorruptFrame:

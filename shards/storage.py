@@ -74,7 +74,9 @@ class Folder:
 
     @contextlib.contextmanager
     def whole(self, name: str) -> Iterator[Path]:
-        """A shard or an index as a file on a disk, for as long as the context lasts."""
+        """A shard as a file on a disk, for as long as the context lasts. FileNotFoundError."""
+        if not (self.root / name).is_file():
+            raise FileNotFoundError(self.root / name)
         yield self.root / name
 
     def open(self, name: str) -> Bytes:
@@ -139,16 +141,16 @@ class Url:
             raise NotADataset(
                 f"{self.where(name)} is missing though the manifest lists it; copy it again"
             ) from None
-        if hashlib.sha256(data).hexdigest() != shard["index_sha256"]:
+        if hashlib.sha256(data).hexdigest() != shard.get("index_sha256"):
             raise NotADataset(f"{self.where(name)} is damaged (it fails its sha256); copy it again")
         write_whole(self.index(shard), data)
 
     @contextlib.contextmanager
     def whole(self, name: str) -> Iterator[Path]:
-        """A shard or an index as a file on a disk, for as long as the context lasts; not kept."""
+        """A shard as a file on a disk, for as long as the context lasts; not kept. FileNotFoundError."""
         path = self.cache.folder / f"whole.{os.getpid()}.{Path(name).name}"
         try:
-            with path.open("wb") as file, contextlib.suppress(FileNotFoundError):
+            with path.open("wb") as file:
                 self.remote.fetch(name, file)
             yield path
         finally:

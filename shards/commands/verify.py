@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
@@ -24,6 +25,13 @@ def add(commands: Any) -> None:
         "check every byte of a dataset; exit code 0 if it is whole, 2 with a list of the damage if not",
         "python -m shards verify data/mine",
     )
+    parser.add_argument("--decode", action="store_true", help="decode every picture too")
+    parser.add_argument(
+        "--state",
+        type=Path,
+        metavar="FILE",
+        help="keep what is checked there, and go on from it when stopped",
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
     parser.add_argument("--json", action="store_true", help="print the damage as JSON")
 
@@ -42,7 +50,13 @@ def _verify(arguments: argparse.Namespace) -> int:
         return update
 
     dataset = arguments.dataset
-    damage = verify(dataset, workers=arguments.workers or cores(), progress=bar)
+    damage = verify(
+        dataset,
+        workers=arguments.workers or cores(),
+        decode=arguments.decode,
+        state=arguments.state,
+        progress=bar,
+    )
     if arguments.json:
         print(json.dumps([dataclasses.asdict(d) for d in damage], indent=1))
     else:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from shards.format import ShardsError
+from shards.ranges import is_url
 
 
 def add_command(
@@ -14,9 +15,14 @@ def add_command(
     """A parser for a command over one dataset (`arguments.dataset`), with an example."""
     text = description[0].upper() + description[1:] + "."
     parser = commands.add_parser(name, help=description, description=text, epilog=f"example:\n  {example}")
-    parser.add_argument("dataset", type=Path, metavar="DIR", help="a folder that `build` wrote")
+    parser.add_argument("dataset", type=place, metavar="DIR", help="a folder that `build` wrote, or its URL")
     parser.set_defaults(run=run)
     return parser
+
+
+def place(text: str) -> str | Path:
+    """A dataset's URL as it was given, or its folder."""
+    return text if is_url(text) else Path(text)
 
 
 def check_workers(workers: int | None) -> None:
