@@ -22,6 +22,8 @@ _HOME = {
     "PlanError": "shards.data_config",
     "Batch": "shards.microbatch",
     "Loader": "shards.loader",
+    "Mixture": "shards.mixture",
+    "open_mixture": "shards.mixture",
     "fixed_views": "shards.fixed",
 }
 """Public name -> the module it lives in."""
@@ -36,6 +38,7 @@ __all__ = [
     "Frame",
     "LaneStep",
     "Loader",
+    "Mixture",
     "NotADataset",
     "Plan",
     "PlanError",
@@ -43,6 +46,7 @@ __all__ = [
     "ShardsError",
     "fixed_views",
     "open_dataset",
+    "open_mixture",
 ]
 
 

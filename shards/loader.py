@@ -16,12 +16,13 @@ from torch.utils import data
 
 from shards.format import ShardsError
 from shards.microbatch import Batch, MicroBatches
+from shards.mixture import Mixture, members
 from shards.plan import DataConfig, Plan
 from shards.prefetch import Prefetch
 from shards.reader import Dataset
 from shards.storage import Url
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 
 
 class Loader:
@@ -35,7 +36,7 @@ class Loader:
 
     def __init__(
         self,
-        dataset: Dataset,
+        dataset: Dataset | Mixture,
         config: DataConfig,
         *,
         rank: int = 0,
@@ -80,26 +81,29 @@ class Loader:
         )
         # Its workers are forked here, before there are threads.
         batches = iter(source)
-        prefetch = self._prefetch()
+        far = [self._prefetch(first, one) for first, one in members(self.plan.dataset) if _is_far(one)]
         try:
             for batch in batches:
                 if isinstance(batch, Exception):
                     raise batch
-                if prefetch:
+                for prefetch in far:
                     prefetch.advance(batch.step)
                 yield batch
         finally:
-            if prefetch:
+            for prefetch in far:
                 prefetch.close()
 
-    def _prefetch(self) -> Prefetch | None:
-        """What brings chunks from far away before they are needed; None for data on a disk."""
-        dataset = self.plan.dataset
-        if not isinstance(dataset, Dataset) or not isinstance(dataset.files, Url):
-            return None
+    def _prefetch(self, first: int, dataset: Dataset) -> Prefetch:
+        """What brings the chunks of a dataset far away before they are needed; its first one is the plan's
+        number `first`."""
         lanes = [lane for group in self._batches.groups for lane in group]
+
+        def chunks(step: int) -> list[int]:
+            own = np.concatenate([self.plan.chunks_of(step, lane) for lane in lanes]) - first
+            return own[(own >= 0) & (own < dataset.num_chunks)].tolist()
+
         return Prefetch(
-            lambda step: np.concatenate([self.plan.chunks_of(step, lane) for lane in lanes]).tolist(),
+            chunks,
             lambda chunk, needed: dataset.fetch(chunk, needed=needed) is not None,
             dataset.files.forecast(),
             self.start_step,
@@ -143,6 +147,10 @@ class Loader:
                 f"the batches from step {state['step']} on would not be those of the interrupted run:"
                 f" {'; '.join(differ)}; go on with what it began with, or begin a new run"
             )
+
+
+def _is_far(dataset: Dataset) -> bool:
+    return isinstance(dataset, Dataset) and isinstance(dataset.files, Url)
 
 
 class _From(data.Sampler[int]):
