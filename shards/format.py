@@ -210,6 +210,8 @@ META_FIELDS: dict[str, type | tuple[type, ...]] = {
 
 _PER_FRAME = ("sizes", "original_sizes", "transforms", "encodings")
 _PER_FRAME_OR_NULL = ("intrinsics", "world_to_camera", "distortions", "depth_scales", "timestamps")
+PER_FRAME = ("frames", *_PER_FRAME, *_PER_FRAME_OR_NULL)
+"""Fields of a meta that hold an entry a frame, or null."""
 
 
 def dump_meta(meta: dict[str, Any]) -> bytes:

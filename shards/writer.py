@@ -67,7 +67,7 @@ class _Hashed:
         return self.file.write(data)
 
 
-class _Shard:
+class ShardWriter:
     """One open tar and the rows of its index."""
 
     def __init__(self, folder: Path, name: str) -> None:
@@ -167,7 +167,7 @@ class DatasetWriter:
         self.staging = self.out / ".building"
         self.journal = self.staging / JOURNAL
         self._made = [p for p in (self.out, *self.out.parents) if not p.exists()]
-        self._shard: _Shard | None = None
+        self._shard: ShardWriter | None = None
         self._lines: list[dict[str, Any]] = []
         self._finished = False
 
@@ -185,10 +185,9 @@ class DatasetWriter:
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if self._shard is not None:
             self._shard.abandon()
-        if not self._finished and self.journal.exists():
-            if self._shard is not None:
-                self._shard.path.unlink(missing_ok=True)
-        else:
+            self._shard.path.unlink(missing_ok=True)
+        done = self._lines or any(self.staging.glob("*.tar"))
+        if self._finished or not (done and self.journal.exists()):
             shutil.rmtree(self.staging, ignore_errors=True)
         self._lock.close()
         if not self._finished:
@@ -232,7 +231,7 @@ class DatasetWriter:
             if self._shard is not None and self._shard.end + size > self.shard_bytes:
                 closed = self.close_shard()
             if self._shard is None:
-                self._shard = _Shard(self.staging, f"{self.stem}-{len(self._lines):06d}")
+                self._shard = ShardWriter(self.staging, f"{self.stem}-{len(self._lines):06d}")
             self._shard.add(chunk)
         return closed
 
