@@ -23,6 +23,7 @@ from shards.executor import Execution, convert_all, dropped
 from shards.fingerprint import Fingerprint
 from shards.format import NotADataset, ShardsError
 from shards.journal import Journal
+from shards.manifest import read_manifest
 from shards.parts import FOLDER, Part, check_parts, join
 from shards.reader import open_dataset
 from shards.sources import get_source
@@ -106,7 +107,7 @@ def build(
         return report
     check_parts(out, part.of if part else None, force)
     place = part.folder(out) if part else out
-    report = _existing(place, record, force) if part else None
+    report = _existing(place, record, force, in_part=True) if part else None
     if report is None:
         report = Report()
         for task, reason in denied:
@@ -169,13 +170,16 @@ def _write(
     report.merge(since)
 
 
-def _existing(out: Path, record: dict[str, Any], force: bool, part: Part | None = None) -> Report | None:
+def _existing(
+    out: Path, record: dict[str, Any], force: bool, part: Part | None = None, in_part: bool = False
+) -> Report | None:
     """The report of the same build done before; None if `out` is free. ShardsError if it holds anything
-    else. Of a build in parts, this one's input is compared with what its part was built from."""
+    else. Of a whole that was built in parts, only `part` is compared; `in_part`: `out` is that of one part, whose
+    shards may have been moved to the whole already."""
     if out.exists() and not out.is_dir():
         raise ShardsError(f"{out} is a file; name a folder with --out")
     try:
-        header = open_dataset(out).header
+        header = read_manifest(out)[0] if in_part else open_dataset(out).header
     except NotADataset as error:
         strangers = _strangers(out)
         if strangers:

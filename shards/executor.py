@@ -147,7 +147,7 @@ def _on_ray(jobs: Sequence[Job], execution: Execution) -> Iterator[list[Converte
 
 
 def _from_ray(ray: Any, jobs: Sequence[Job], workers: int | None) -> Iterator[list[ConvertedScene]]:
-    remote = ray.remote(convert_task)
+    remote = ray.remote(max_retries=1)(convert_task)
     slots = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
     waiting: deque[tuple[str, Any]] = deque()
 

@@ -65,7 +65,7 @@ class Journal:
         """Note a shard that has just been closed; it is on the disk when this returns."""
         inputs = self.inputs.first(tasks + 1)
         checkpoint = Checkpoint(line=line, tasks=tasks, chunks=chunks, inputs=inputs, report=report)
-        if not self.path.exists():
+        if not self.path.exists() or not self.path.stat().st_size:
             self._rewrite([json.dumps(self.record)])
         with self.path.open("a") as file:
             file.write(json.dumps(dataclasses.asdict(checkpoint)) + "\n")

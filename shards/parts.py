@@ -74,6 +74,8 @@ def check_parts(out: Path, of: int | None, force: bool) -> None:
         raise ShardsError(f"{out} holds part {others[0]} of a build that is not finished; {mend}")
     for name in others:
         shutil.rmtree(out / FOLDER / name.replace(" ", "-"))
+    if of is None:
+        shutil.rmtree(out / FOLDER, ignore_errors=True)  # its lock
 
 
 def join(out: Path, source: str, of: int, shared: dict[str, Any]) -> Report | list[int]:
@@ -108,9 +110,10 @@ def join(out: Path, source: str, of: int, shared: dict[str, Any]) -> Report | li
                         os.replace(file, writer.staging / file.name)
             damaged = [line["name"] for line in lines if not writer.is_whole(line)]
             if damaged:
-                raise ShardsError(
-                    f"{out}/{damaged[0]} is missing or damaged; build its part again with --force"
-                )
+                stem = Path(damaged[0]).name.rsplit("-", 1)[0]
+                part = next(part for part in parts if part.stem(source) == stem)
+                mend = f"remove {part.folder(out)} and run --part {part} again"
+                raise ShardsError(f"{out}/{damaged[0]} is missing or damaged: {mend}")
             writer.keep(lines)
             record = shared | {"inputs": inputs}
             writer.finish(report.totals() | {"build": record, "report": report.stored()})

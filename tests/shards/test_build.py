@@ -1,6 +1,5 @@
 import dataclasses
 import io
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -253,23 +252,6 @@ def test_metadata_of_photographs_does_not_reach_the_shards(tmp_path: Path) -> No
     build("images", [tmp_path / "photos"], tmp_path / "out", workers=1)
     for data in files(tmp_path / "out").values():
         assert b"my house" not in data
-
-
-class Deadly:
-    """A task that kills the process that unpacks it."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __reduce__(self) -> tuple:
-        return (os._exit, (9,))
-
-
-def test_killed_worker_is_reported_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shards.sources.images.find", lambda paths, options: map(Deadly, "ab"))
-    with pytest.raises(ShardsError, match="worker process was killed"):
-        build("images", [tmp_path], tmp_path / "out", workers=2)
-    assert not (tmp_path / "out").exists()
 
 
 def test_encoded_pictures_are_what_pillow_reads(photos: Callable, tmp_path: Path) -> None:
