@@ -80,7 +80,8 @@ def add_options(parser: argparse.ArgumentParser, options: type, title: str) -> N
 
 def read_options(options: type, parsed: argparse.Namespace) -> Any:
     """An instance of the dataclass from parsed arguments."""
-    return options(**{field.name: getattr(parsed, field.name) for field in dataclasses.fields(options)})
+    values = {field.name: getattr(parsed, field.name) for field in dataclasses.fields(options)}
+    return options(**{name: tuple(v) if isinstance(v, list) else v for name, v in values.items()})
 
 
 def field_docs(options: type) -> dict[str, str]:
@@ -99,6 +100,8 @@ def field_docs(options: type) -> dict[str, str]:
 
 
 def _help(doc: str, default: Any) -> str:
+    if isinstance(default, tuple):
+        default = " ".join(f"{value:.4g}" for value in default)
     shown = "" if default is None or isinstance(default, bool) else f" (default: {default})"
     return (doc + shown).replace("%", "%%")
 
@@ -111,6 +114,10 @@ def _parsing(hint: Any) -> dict[str, Any]:
         return {"action": argparse.BooleanOptionalAction}
     if typing.get_origin(hint) is typing.Literal:
         return {"choices": typing.get_args(hint)}
+    if typing.get_origin(hint) is tuple:
+        parts = typing.get_args(hint)
+        one = _parsing(parts[0])
+        return one | {"nargs": len(parts), "metavar": (one["metavar"],) * len(parts)}
     if hint in (int, float, str, Path):
         return {"type": hint, "metavar": {int: "N", float: "X", str: "TEXT", Path: "PATH"}[hint]}
     raise TypeError(f"a field of type {hint} has no form on the command line")
