@@ -5,7 +5,8 @@ A capture of the 3D detection release is `3dod/<fold>/<id>/<id>_frames/`, one of
 preferred; `<pictures>_intrinsics/*.pincam` (width height fx fy cx cy), `lowres_depth/` (16-bit PNG in
 millimetres) and `lowres_wide.traj`, whose rows are seconds, an axis-angle and a translation from world to
 camera, ten a second. Files are named `<id>_<seconds>`, and what belongs together may differ by a millisecond.
-A picture's pose is interpolated between the rows before and after it.
+A picture's pose is interpolated between the rows before and after it. Pictures passed over for --rate are
+not counted as refused.
 
 The tablet was held in any of four ways. Gravity (the world's -z) as the poses see it says which; the
 published `sky_direction` is often wrong and not read. A whole capture is turned by one multiple of 90
@@ -44,6 +45,13 @@ class Options:
 
     depth: bool = True
     """Store the depth maps."""
+    rate: float = 10.0
+    """Take at most about so many pictures a second: the 3D detection release has ten, the raw one thirty or
+    sixty, each nearly the last one again."""
+
+    def __post_init__(self) -> None:
+        if not self.rate > 0:
+            raise ShardsError(f"--rate must be above 0 pictures a second, not {self.rate}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +64,7 @@ class CaptureTask:
     pictures: str
     """Name of the folder of pictures."""
     depth: bool
+    rate: float
     split: Literal["train", "val"] | None
 
 
@@ -84,6 +93,7 @@ def find(paths: Sequence[Path], options: Options) -> Iterator[CaptureTask]:
             trajectory=folder / _TRAJECTORY,
             pictures=pictures,
             depth=options.depth,
+            rate=options.rate,
             split=split if held_out else None,
         )
 
@@ -99,20 +109,21 @@ def read(task: CaptureTask) -> Scene:
     poses = dict(zip(pictures, interpolate(rows, np.array(list(pictures))), strict=True))
     known = [pose for pose in poses.values() if pose is not None]
     orientation = upright_orientation(np.stack(known)) if known else 1
-    frames, left_out = [], []
-    for time, picture in pictures.items():
-        camera, pose = camera_of.get(time), poses[time]
-        if camera is None or pose is None:
-            missing = "intrinsics" if camera is None else "pose"
-            left_out.append((str(picture), f"no {missing} of its time ({time:.3f} s)"))
-            continue
-        intrinsics, size = _read_pincam(camera)
+    whole = {t: path for t, path in pictures.items() if t in camera_of and poses[t] is not None}
+    left_out = [
+        (str(path), f"no {'pose' if time in camera_of else 'intrinsics'} of its time ({time:.3f} s)")
+        for time, path in pictures.items()
+        if time not in whole
+    ]
+    frames = []
+    for time, picture in thin(whole, task.rate).items():
+        intrinsics, size = _read_pincam(camera_of[time])
         frames.append(
             Frame(
                 name=picture.name,
                 image=picture,
                 intrinsics=reduced_intrinsics(picture, intrinsics, size),
-                world_to_camera=pose,
+                world_to_camera=poses[time],
                 depth=partial(read_millimetres, depth_of[time]) if time in depth_of else None,
                 timestamp=time,
                 orientation=orientation,
@@ -122,6 +133,17 @@ def read(task: CaptureTask) -> Scene:
     return Scene(
         name=task.name, frames=frames, left_out=left_out, licence=_LICENCE, split=task.split, ordered=True
     )
+
+
+def thin(files: dict[float, Path], rate: float) -> dict[float, Path]:
+    """Of files by their seconds, rising, the first and each that follows the last one taken by a period of
+    `rate`, or nearly: clocks jitter by some milliseconds."""
+    taken: dict[float, Path] = {}
+    last = -np.inf
+    for time, path in files.items():
+        if time - last > 0.9 / rate:
+            taken[time], last = path, time
+    return taken
 
 
 def read_trajectory(path: Path) -> np.ndarray:

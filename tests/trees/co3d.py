@@ -61,7 +61,7 @@ def write(root: Path, world: World) -> dict[str, View]:
                     "viewpoint_quality_score": 0.2 if sequence == POOR else 1.3,
                 }
             )
-        rows.sort(key=lambda row: row["frame_number"] * 7 % 5)  # sequences mixed, numbers in no order
+        rows.sort(key=lambda row: -row["frame_number"])  # sequences mixed, numbers falling
         _write_jgz(folder / "frame_annotations.jgz", rows)
         _write_jgz(folder / "sequence_annotations.jgz", sequences)
         (folder / "set_lists" / "set_lists_fewview_dev.json").write_text(json.dumps(sets))

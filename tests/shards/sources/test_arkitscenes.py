@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from shards.build import BuildOptions, Report, build
 from shards.format import ShardsError
 from shards.reader import Dataset
-from shards.sources.arkitscenes import Options, find, interpolate, read, read_trajectory, upright_orientation
+from shards.sources.arkitscenes import (
+    Options,
+    find,
+    interpolate,
+    read,
+    read_trajectory,
+    thin,
+    upright_orientation,
+)
 from tests.trees import arkitscenes, proof
 from tests.trees.world import View, render_world
 
@@ -186,3 +194,13 @@ def test_rows_in_no_order_and_twice_are_one_trajectory(tmp_path: Path) -> None:
     path = tmp_path / "lowres_wide.traj"
     path.write_text("2 0 0 0 2 0 0\n1 0 0 0 1 0 0\n2 0 0 0 2 0 0\n")
     assert read_trajectory(path)[:, 0].tolist() == [1, 2]
+
+
+@pytest.mark.parametrize(("there", "taken"), [(10, 1), (30, 3), (60, 6), (5, 1)])
+def test_pictures_are_thinned_to_ten_a_second_whatever_their_clock_jitters(there: int, taken: int) -> None:
+    jitter = np.random.default_rng(0).uniform(-0.002, 0.002, 200)
+    times = (np.arange(200) / there + jitter).tolist()
+    files = {time: Path(f"{i}.png") for i, time in enumerate(times)}
+    assert [int(path.stem) for path in thin(files, 10.0).values()] == list(range(0, 200, taken))
+    with pytest.raises(ShardsError, match="--rate must be above 0"):
+        Options(rate=0)

@@ -100,6 +100,13 @@ def test_options_keep_poor_sequences_and_do_without_set_lists(copy: Path) -> Non
         list(find([copy / "teddybear"], Options(set_list="fewview_tests")))
 
 
+def test_minus_infinity_keeps_every_sequence_in_a_build(copy: Path) -> None:
+    options = Options(min_viewpoint_quality=-np.inf)
+    for _ in range(2):  # the second finds the same build
+        report = build("co3d", [copy], copy / "out", source_options=options, workers=1)
+    assert report.existed and report.scenes_out == 4
+
+
 def test_training_frames_that_stand_in_test_again_are_left_out(copy: Path) -> None:
     path = copy / "apple" / "set_lists" / "set_lists_fewview_dev.json"
     sets = json.loads(path.read_text())

@@ -3,7 +3,6 @@ import shutil
 import sys
 from pathlib import Path
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,8 +12,12 @@ from shards.build import Report, build
 from shards.format import BadPhotograph, ShardsError
 from shards.reader import Dataset
 from shards.sources.hypersim import Options, find, pinhole, read
-from tests.trees import hypersim, proof
+from tests.trees import proof
 from tests.trees.world import View, render_world
+
+h5py = pytest.importorskip("h5py", reason="Hypersim's files are read by h5py: pip install 'mumkit[datasets]'")
+
+from tests.trees import hypersim  # noqa: E402
 
 WORLD = render_world(6)
 

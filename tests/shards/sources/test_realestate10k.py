@@ -46,7 +46,7 @@ def test_of_a_burst_one_frame_is_taken_and_frames_follow_one_another_in_time(
     assert set(proof.stored_frames(dataset, tree[1])) == set(tree[1])
     meta = dataset.chunk(0).meta
     assert meta["frames"] == ["9800000.png", "10000000.png", "10200000.png"]  # in time, not by letters
-    assert meta["timestamps"] == [9.8, 10, 10.2]
+    assert meta["timestamps"] == [9.8, 10, 10.2] and meta["overlap_from"] == "poses"
 
 
 def test_clips_whose_video_is_gone_are_counted_and_named(built: tuple[Dataset, Report]) -> None:
