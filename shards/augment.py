@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from shards.decode import Crop
+from shards.cut import Crop
 
 
 def crop_box(drawn: Sequence[float] | np.ndarray, height: int, width: int) -> Crop:

@@ -1,22 +1,24 @@
 """Encoded pictures to uint8 crops: simplejpeg, then torch's antialiased bicubic resize, into a given buffer.
 
-The resize works on uint8 and stays within one grey level of Pillow's bicubic. It is fast only on pictures
-whose channels lie innermost, so batches are kept that way: shape (..., 3, H, W), memory (..., H, W, 3),
-torch's `channels_last`. Crops are (top, left, height, width) in whole pixels. This file knows nothing of
-datasets.
+Only the part of a picture that a crop needs is decoded (`shards/cut.py`). The resize works on uint8 and stays
+within one grey level of Pillow's bicubic. It is fast only on pictures whose channels lie innermost, so batches
+are kept that way: shape (..., 3, H, W), memory (..., H, W, 3), torch's `channels_last`. Crops are (top, left,
+height, width) in whole pixels. This file knows nothing of datasets.
 """
+
+from collections.abc import Callable
 
 import numpy as np
 import simplejpeg
 import torch
+
+from shards.cut import Crop, cut
 
 MAX_PIXELS = 1 << 26
 """Largest picture that is decoded; a header that promises more is damage, not a photograph of a dataset."""
 
 _PIXELS_A_BYTE = 512
 """No JPEG holds more: every block of 8 x 8 pixels costs at least a bit."""
-
-Crop = tuple[int, int, int, int]
 
 
 class Decoder:
@@ -28,10 +30,33 @@ class Decoder:
 
     def decode(self, jpeg: bytes) -> np.ndarray:
         """(H, W, 3) uint8 RGB, valid until the next call. ValueError where the bytes are no sound JPEG."""
-        height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
-        if height * width > min(MAX_PIXELS, _PIXELS_A_BYTE * len(jpeg)):
-            raise ValueError(f"{len(jpeg)} bytes that promise {width} x {height} px are no stored picture")
-        return simplejpeg.decode_jpeg(jpeg, colorspace="RGB", buffer=self._picture.array(height, width))
+        return self._decode(jpeg, _checked_size(jpeg))
+
+    def decode_crop(
+        self, jpeg: bytes, choose: Callable[[int, int], Crop], out: torch.Tensor, *, flip: bool = False
+    ) -> Crop:
+        """Write the crop that `choose(H, W)` says to `out` (3, h, w), as `resize_crop` does; return the crop.
+
+        ValueError where the bytes are no sound JPEG; damage outside the part that is decoded may pass.
+        """
+        size = _checked_size(jpeg)
+        crop = choose(*size)
+        image, inner = self._decode_around(jpeg, size, crop)
+        self.resize_crop(image, inner, out, flip=flip)
+        return crop
+
+    def _decode_around(self, jpeg: bytes, size: tuple[int, int], crop: Crop) -> tuple[np.ndarray, Crop]:
+        found = cut(jpeg, size, crop)
+        if found is not None:
+            part, part_size, inner = found
+            try:
+                return self._decode(part, part_size), inner
+            except ValueError:
+                pass  # the whole picture shall say what is wrong with it
+        return self._decode(jpeg, size), crop
+
+    def _decode(self, jpeg: bytes | bytearray, size: tuple[int, int]) -> np.ndarray:
+        return simplejpeg.decode_jpeg(jpeg, colorspace="RGB", buffer=self._picture.array(*size))
 
     def resize_crop(self, image: np.ndarray, crop: Crop, out: torch.Tensor, *, flip: bool = False) -> None:
         """Write the crop of `image` (H, W, 3), resized to fill `out` (3, h, w), mirrored if `flip`."""
@@ -73,6 +98,14 @@ class _Memory:
         if size > self._bytes.size:
             self._grow(size)
         return self._tensor.as_strided((1, 3, height, width), (size, 1, width * 3, 3))
+
+
+def _checked_size(jpeg: bytes) -> tuple[int, int]:
+    """Height and width by the header; ValueError where they are none that a picture of so many bytes can have."""
+    height, width, *_ = simplejpeg.decode_jpeg_header(jpeg)
+    if height * width > min(MAX_PIXELS, _PIXELS_A_BYTE * len(jpeg)):
+        raise ValueError(f"{len(jpeg)} bytes that promise {width} x {height} px are no stored picture")
+    return height, width
 
 
 def resize_crop(image: np.ndarray, crop: Crop, size: int | tuple[int, int]) -> torch.Tensor:

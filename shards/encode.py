@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import simplejpeg
 from PIL import Image
 
+from shards.cut import restart_interval
 from shards.format import BadPhotograph, Frame
 from shards.jpeg import keep_data
 from shards.photographs import read_photograph, turn_upright, upright_transform
@@ -64,9 +64,7 @@ def encode_frame(frame: Frame, *, short_side: int = 384, quality: int = 90) -> E
     encoding = "kept" if jpeg is not None else f"jpeg{quality}"
     if jpeg is None:
         pixels = _resize(pixels, size)
-        jpeg = simplejpeg.encode_jpeg(
-            pixels, quality=quality, colorspace="RGB", colorsubsampling="420", fastdct=False
-        )
+        jpeg = _encode_jpeg(pixels, quality)
 
     scale = np.diag([size[1] / original[1], size[0] / original[0], 1.0])
     turn = upright_transform(orientation, *file_size)
@@ -125,6 +123,19 @@ def _resize(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
         return np.ascontiguousarray(pixels)
     image = Image.fromarray(np.ascontiguousarray(pixels))
     return np.asarray(image.resize(size[::-1], Image.Resampling.LANCZOS))
+
+
+def _encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
+    """Baseline, 4:2:0, with restart markers, so that a crop can be decoded without the rest."""
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(
+        file,
+        "JPEG",
+        quality=quality,
+        subsampling="4:2:0",
+        restart_marker_blocks=restart_interval(pixels.shape[1]),
+    )
+    return file.getvalue()
 
 
 def _turn_camera(frame: Frame, turn: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -6,6 +6,7 @@ OpenCV, in pixels of the crops. Normalisation belongs to the model.
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch.utils import data
 
 from shards.augment import crop_box, follow_crop, mirror_intrinsics, mirror_pose
 from shards.crc import crc32
+from shards.cut import Crop
 from shards.decode import Decoder, empty_batch
 from shards.format import CorruptFrame, ShardsError
 from shards.plan import LaneStep, Plan
@@ -140,13 +142,15 @@ class MicroBatches(data.Dataset):
         damage: list[dict],
     ) -> _Cameras:
         """Fill `out` (S, 3, size, size) with a scene's views; return their cameras. NothingReadable."""
-        used, boxes = [], []
-        views = read_views(self.plan.dataset, self._decoder, chunk, frames, damage)
-        for (frame, image), crop, flip, target in zip(views, crops, flips.tolist(), out, strict=True):
-            box = crop_box(crop, *image.shape[:2])
-            self._decoder.resize_crop(image, box, target, flip=flip)
-            used.append(frame)
-            boxes.append(box)
+        mirrored, targets = flips.tolist(), out.unbind()
+
+        def show(jpeg: bytes, view: int) -> Crop:
+            return self._decoder.decode_crop(
+                jpeg, partial(crop_box, crops[view]), targets[view], flip=mirrored[view]
+            )
+
+        shown = read_views(self.plan.dataset, show, chunk, frames, damage)
+        used, boxes = map(list, zip(*shown, strict=True))
         if not self.cameras:
             return None, None
         try:
@@ -161,7 +165,10 @@ class MicroBatches(data.Dataset):
                 follow_crop(intrinsics[f], box, (size, size)) for f, box in zip(used, boxes, strict=True)
             ]
             intrinsics = np.stack(
-                [mirror_intrinsics(k, size) if flip else k for k, flip in zip(followed, flips, strict=True)]
+                [
+                    mirror_intrinsics(k, size) if flip else k
+                    for k, flip in zip(followed, mirrored, strict=True)
+                ]
             )
         if poses is not None:
             poses = np.where(flips[:, None, None], mirror_pose(poses[used]), poses[used])

@@ -4,15 +4,16 @@ A bad frame is never shown, the number of views never changes, and the substitut
 is damaged: every rank and every resumed run finds the same. This file knows nothing of batches and crops.
 """
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import numpy as np
 
-from shards.decode import Decoder
 from shards.draw import stand_ins
 from shards.format import CorruptFrame, ShardsError
 from shards.reader import Dataset
+
+Shown = TypeVar("Shown")
 
 
 class NothingReadable(ShardsError):
@@ -20,32 +21,38 @@ class NothingReadable(ShardsError):
 
 
 def read_views(
-    dataset: Dataset, decoder: Decoder, chunk: int, frames: np.ndarray, damage: list[dict]
-) -> Iterator[tuple[int, np.ndarray]]:
-    """Read and decode frames of a chunk; for a damaged one, the frame that best takes its place.
+    dataset: Dataset,
+    show: Callable[[bytes, int], Shown],
+    chunk: int,
+    frames: np.ndarray,
+    damage: list[dict],
+) -> Iterator[tuple[int, Shown]]:
+    """Read and show frames of a chunk; for a damaged one, the frame that best takes its place.
+
+    `show(jpeg, i)` is given the bytes for the i-th view, and raises ValueError where they are no picture.
 
     Yields:
-        For each of `frames` the frame used and its picture (H, W, 3) uint8, valid until the next. What was
-        damaged is added to `damage`, once. Raises NothingReadable where no frame of the chunk can be read.
+        For each of `frames` the frame used and what `show` made of it. What was damaged is added to `damage`,
+        once. Raises NothingReadable where no frame of the chunk can be read.
     """
     frames, bad = frames.copy(), set()
     for i, planned in enumerate(frames.tolist()):
         failures: list[tuple[CorruptFrame, int]] = []
-        picture, used = None, None
+        shown, used = None, None
         for frame in _choices(dataset, chunk, frames, planned):
             if frame in bad:
                 continue
             try:
-                picture, used = _read(dataset, decoder, chunk, frame), frame
+                shown, used = _read(dataset, show, chunk, frame, i), frame
                 break
             except CorruptFrame as error:
                 bad.add(frame)
                 failures.append((error, frame))
         damage += [event(error, chunk=chunk, frame=frame, by=used) for error, frame in failures]
-        if picture is None or used is None:
+        if shown is None or used is None:
             raise NothingReadable(str(failures[-1][0]))
         frames[i] = used
-        yield used, picture
+        yield used, shown
 
 
 def _choices(dataset: Dataset, chunk: int, frames: np.ndarray, planned: int) -> Iterator[int]:
@@ -57,10 +64,10 @@ def _choices(dataset: Dataset, chunk: int, frames: np.ndarray, planned: int) -> 
     yield from stand_ins(overlap, frames, planned).tolist()
 
 
-def _read(dataset: Dataset, decoder: Decoder, chunk: int, frame: int) -> np.ndarray:
+def _read(dataset: Dataset, show: Callable[[bytes, int], Shown], chunk: int, frame: int, view: int) -> Shown:
     jpeg = dataset.read_jpeg(chunk, frame)
     try:
-        return decoder.decode(jpeg)
+        return show(jpeg, view)
     except ValueError as error:
         raise dataset.damaged(chunk, frame, str(error)) from None
 

@@ -168,7 +168,7 @@ def test_stand_ins_differ_while_they_last_and_damage_is_told_once(ramps: Ramps) 
         for frame in bad:
             spoil(dataset, 0, frame)
         damage: list[dict] = []
-        views = read_views(dataset, Decoder(), 0, np.array([0, 1, 2]), damage)
+        views = read_views(dataset, lambda jpeg, _: Decoder().decode(jpeg), 0, np.array([0, 1, 2]), damage)
         assert [frame for frame, _ in views] == expected
         assert [(e["frame"], e["by"]) for e in damage] == [(0, expected[0]), (1, expected[1])]
 
