@@ -186,8 +186,8 @@ class DatasetWriter:
         if self._shard is not None:
             self._shard.abandon()
             self._shard.path.unlink(missing_ok=True)
-        done = self._lines or any(self.staging.glob("*.tar"))
-        if self._finished or not (done and self.journal.exists()):
+        holds = self._lines or {p.name for p in self.staging.iterdir()} - {"lock", JOURNAL}
+        if self._finished or not (holds and self.journal.exists()):
             shutil.rmtree(self.staging, ignore_errors=True)
         self._lock.close()
         if not self._finished:

