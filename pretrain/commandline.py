@@ -22,7 +22,7 @@ from pretrain.optim import describe_schedule
 from pretrain.recipes import RECIPES, RunConfig
 
 USAGE = """\
-usage: python -m pretrain RECIPE --data DIR --out RUN [--resume auto|never|PATH] [--dry-run] [options]
+usage: python -m pretrain RECIPE --data DIR... --out RUN [--resume auto|never|PATH] [--dry-run] [options]
        python -m pretrain RECIPE --help     all options of a recipe, with its values
        python -m pretrain list              the recipes
 
@@ -42,12 +42,16 @@ class Command:
 
     recipe: tyro.conf.Suppress[str]
     data: tuple[str, ...]
-    """folder that python -m shards build wrote"""
+    """folders that python -m shards build wrote, or their URLs; several are mixed by weight: A=3 B=1, or by their
+    numbers of frames where none has a weight"""
     out: Path
     """the run's folder"""
     resume: str = "auto"
     """auto: start in an empty folder, go on with a run of the same recipe and data; never: only an empty
     folder; a path: start from that checkpoint or run"""
+    migrate: bool = False
+    """go on with this run although its data changed (grew, or were weighted anew): from the next step on the
+    batches are those of the new data"""
     dry_run: bool = False
     """check everything, say what would run, write nothing"""
     config: Annotated[RunConfig, tyro.conf.arg(name="")]

@@ -18,7 +18,7 @@ from pretrain.checkpoint import SaveFailedError
 from pretrain.commandline import Command
 from pretrain.errors import InputError
 from pretrain.evaluation import Evaluation
-from pretrain.files import write_json
+from pretrain.files import read_json, write_json
 from pretrain.guards import NonFiniteError
 from pretrain.optim import describe_schedule
 from pretrain.parallel import World, check_world, lanes_per_pass, on_first, pick_device, process_group
@@ -35,7 +35,7 @@ class Prepared:
     command: Command
     world: World
     device: torch.device
-    dataset: shards.Dataset
+    dataset: shards.Dataset | shards.Mixture
     plan: shards.Plan
     task: MaskedViews
     folder: RunFolder
@@ -63,6 +63,8 @@ class Prepared:
             "images_per_step": config.images_per_step,
             "steps_per_epoch": self.plan.steps_per_epoch,
             "epochs": round(config.steps / self.plan.steps_per_epoch, 2),
+            "skipped_chunks": self.plan.skipped,
+            "sources": self.plan.summary()["sources"],
             "begins_at_step": self.beginning.step,
             **schedule,
         }
@@ -71,6 +73,8 @@ class Prepared:
         """What runs, in a line."""
         figures = self.figures()
         begins = f"goes on from step {self.beginning.step}" if self.beginning.step else "starts"
+        if self.beginning.old_data is not None:
+            begins += " with other data"
         ranks = f"{self.world.size} rank{'s' if self.world.size > 1 else ''} on {self.device.type}"
         return (
             f"{self.command.recipe} {begins} in {self.folder.root} with {ranks}: "
@@ -84,14 +88,14 @@ def prepare(command: Command, world: World) -> Prepared:
     """Check the command; InputError, or an error of the data or the model, says what does not fit."""
     config = command.config
     check_world(world.size, lanes=config.data.lanes, config=config.parallel)
-    dataset = open_data(command.data)
+    dataset = shards.open_mixture(command.data)
     plan = shards.Plan(dataset, config.data)
     device = pick_device(world)
     task = MaskedViews(config, device)
-    data = {"path": str(dataset.root), "hash": dataset.hash}
-    data |= {"chunks": dataset.num_chunks, "frames": dataset.num_frames}
-    keeps = identity(command.recipe, config, [dataset.hash])
+    data = describe_data(dataset)
+    keeps = identity(command.recipe, config, [entry["name"] for entry in data])
     folder = RunFolder(command.out)
+    beginning = decide(folder, command.resume, keeps, migrate=command.migrate)
     return Prepared(
         command=command,
         world=world,
@@ -100,25 +104,34 @@ def prepare(command: Command, world: World) -> Prepared:
         plan=plan,
         task=task,
         folder=folder,
-        beginning=decide(folder, command.resume, keeps),
+        beginning=beginning,
         header={
             "recipe": command.recipe,
             "hash": hash_of(keeps),
             "identity": keeps,
-            "data": [data],
+            "data": data,
             "versions": versions(),
         },
     )
 
 
-def open_data(paths: tuple[str, ...]) -> shards.Dataset:
-    """The dataset that --data names."""
-    if len(paths) != 1:
-        raise InputError(
-            f"--data names {len(paths)} folders, and one is read: build the sources into one folder "
-            "(python -m shards build ... --out)"
-        )
-    return shards.open_dataset(paths[0])
+def describe_data(dataset: shards.Dataset | shards.Mixture) -> list[dict[str, Any]]:
+    """What a run says of its data; `name` is the hash, with the weight where there is one."""
+    mixed = isinstance(dataset, shards.Mixture)
+    told = []
+    for one, weight in zip(dataset.datasets, dataset.weights, strict=True) if mixed else [(dataset, None)]:
+        entry = {"path": str(one.root), "hash": one.hash, "chunks": one.num_chunks, "frames": one.num_frames}
+        weighted = {} if weight is None else {"weight": weight}
+        told.append({**entry, **weighted, "name": one.hash if weight is None else f"{one.hash}={weight!r}"})
+    return told
+
+
+def migrations(folder: RunFolder, beginning: Beginning, data: list[str]) -> list[dict[str, Any]]:
+    """Every change of the run's data: the step after which it came, the old hashes and the new."""
+    before = read_json(folder.config).get("migrations", []) if folder.config.is_file() else []
+    if beginning.old_data is None:
+        return before
+    return [*before, {"step": beginning.step, "from": list(beginning.old_data), "to": data}]
 
 
 def launch(prepared: Prepared, say: Any) -> None:
@@ -136,7 +149,8 @@ def launch(prepared: Prepared, say: Any) -> None:
         on_first(claim)
         # Looked at again under the lock: the run may have moved on while this command waited for it.
         keeps = prepared.header["identity"]
-        beginning = on_first(lambda: decide(folder, prepared.command.resume, keeps))
+        migrate = prepared.command.migrate
+        beginning = on_first(lambda: decide(folder, prepared.command.resume, keeps, migrate=migrate))
         evaluation = Evaluation(
             prepared.dataset,
             config.evaluation,
@@ -157,6 +171,7 @@ def launch(prepared: Prepared, say: Any) -> None:
             mesh=mesh,
             start=beginning.start,
             continues=beginning.continues,
+            migrates=migrate,
             header=prepared.header,
         )
         if world.first:
@@ -171,6 +186,7 @@ def launch(prepared: Prepared, say: Any) -> None:
                     "model": prepared.task.describe(),
                     "evaluation": evaluation.describe(),
                     "parameters": prepared.task.parameters(),
+                    "migrations": migrations(folder, beginning, keeps["data"]),
                 },
             )
             folder.write_status("running", beginning.step, config.steps)

@@ -88,12 +88,17 @@ class Beginning:
     """whether the folder holds this run already"""
     step: int
     """updates done before"""
+    old_data: tuple[str, ...] | None = None
+    """hashes of the data it had, where it goes on with others"""
 
 
-def decide(folder: RunFolder, resume: str, identity: Mapping[str, Any]) -> Beginning:
+def decide(
+    folder: RunFolder, resume: str, identity: Mapping[str, Any], *, migrate: bool = False
+) -> Beginning:
     """Where to begin, by --resume: auto, never, or the path of a checkpoint or run.
 
-    `identity` is what a run keeps for life (see `recipes.identity`); InputError names what differs.
+    `identity` is what a run keeps for life (see `recipes.identity`), its data apart if it may `migrate`;
+    InputError names what differs.
     """
     empty = folder.is_empty()
     if not empty and resume == "never":
@@ -103,15 +108,24 @@ def decide(folder: RunFolder, resume: str, identity: Mapping[str, Any]) -> Begin
             raise InputError(
                 f"{folder.root} is not empty and holds no run (no config.json): give another --out"
             )
-        differences = name_differences(read_json(folder.config).get("identity", {}), identity)
+        there = read_json(folder.config).get("identity", {})
+        grown = there.get("data") != identity.get("data")
+        differences = name_differences({**there, "data": identity.get("data")}, identity)
+        if grown and not differences and not migrate:
+            raise InputError(
+                f"{folder.root} holds a run of other data: {name_differences(there, identity)}; --migrate goes on "
+                "with these from its next step, another --out begins anew"
+            )
         if differences:
+            differences = name_differences(there, identity)
             raise InputError(
                 f"{folder.root} holds another run: {differences}; give another --out, or the options it "
                 "began with"
             )
         own = newest(folder.checkpoints)
         if own is not None:
-            return Beginning(start=own, continues=True, step=step_of(own))
+            old = tuple(there.get("data", ())) if grown else None
+            return Beginning(start=own, continues=True, step=step_of(own), old_data=old)
     if resume in ("auto", "never"):
         return Beginning(start=None, continues=not empty, step=0)
     start = resolve(Path(resume))

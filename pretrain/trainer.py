@@ -32,7 +32,7 @@ class Job:
     """All that a run is made of."""
 
     config: RunConfig
-    dataset: shards.Dataset
+    dataset: shards.Dataset | shards.Mixture
     task: Task
     evaluation: Evaluation
     folder: RunFolder
@@ -43,6 +43,8 @@ class Job:
     """checkpoint to begin with"""
     continues: bool
     """whether that is this run's own, so that the data must go on exactly where it stopped"""
+    migrates: bool
+    """whether it may be of other data nevertheless"""
     header: dict[str, Any]
     """what checkpoints say of the run: recipe, hash, data, versions"""
 
@@ -71,7 +73,7 @@ class Trainer:
             cameras=job.task.cameras,
         )
         if job.start is not None and job.continues:
-            self.loader.check(state["loader"])
+            self.loader.check(state["loader"], migrate=job.migrates)
         self.peak = peak_lr(job.config.optim, job.config.images_per_step)
         self.last: Row = {}
 

@@ -124,21 +124,25 @@ class Loader:
             "plan": self.plan.hash(step),
         }
 
-    def check(self, state: dict[str, Any]) -> None:
-        """Refuse to go on from a state that is not this loader's: ShardsError says what differs."""
+    def check(self, state: dict[str, Any], *, migrate: bool = False) -> None:
+        """Refuse to go on from a state that is not this loader's: ShardsError says what differs.
+
+        With `migrate` the data may be others, and so may be the batches; all else must agree.
+        """
         if state.get("version") != STATE_VERSION:
             raise ShardsError(
                 f"the loader's state has version {state.get('version')}, this one is {STATE_VERSION}"
             )
         ours = self.state(int(state["step"]))
         differ = []
-        if state["data"] != ours["data"]:
+        migrates = migrate and state["data"] != ours["data"]
+        if state["data"] != ours["data"] and not migrates:
             differ.append(f"data had hash {state['data'][:12]} and has {ours['data'][:12]}")
         for name in dict.fromkeys([*state["config"], *ours["config"]]):
             was, now = state["config"].get(name), ours["config"].get(name)
             if was != now:
                 differ.append(f"{name} was {was} and is {now}")
-        if not differ and state["plan"] != ours["plan"]:
+        if not differ and not migrates and state["plan"] != ours["plan"]:
             differ.append(
                 "the plan of its next steps is another (a damaged overlap matrix, or another version)"
             )
@@ -146,6 +150,7 @@ class Loader:
             raise ShardsError(
                 f"the batches from step {state['step']} on would not be those of the interrupted run:"
                 f" {'; '.join(differ)}; go on with what it began with, or begin a new run"
+                + (", or go on with other data by --migrate" if state["data"] != ours["data"] else "")
             )
 
 

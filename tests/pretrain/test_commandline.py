@@ -8,6 +8,8 @@ import pytest
 
 from pretrain.commandline import _options, parse
 from pretrain.recipes import RECIPES
+from shards.build import build
+from shards.sources import scenes
 
 Arguments = Callable[..., list[str]]
 Pretrain = Callable[[list[str]], tuple[int, str, str]]
@@ -60,12 +62,25 @@ def test_options_that_do_not_fit_are_refused(
     assert not out.exists()
 
 
-def test_two_datasets_are_refused(
+def test_a_dataset_named_twice_is_refused(
     arguments: Arguments, pretrain: Pretrain, tmp_path: Path, data: Path
 ) -> None:
     code, _, err = pretrain(arguments(tmp_path / "run", "--data", str(data), str(data)))
     assert code == 2
-    assert "2 folders" in err
+    assert "named twice" in err
+
+
+def test_datasets_are_mixed_by_weight(
+    arguments: Arguments, pretrain: Pretrain, tmp_path: Path, data: Path
+) -> None:
+    options = scenes.Options(scenes=8, val_scenes=0, frames=3, size=24, seed=1)
+    build("scenes", [], tmp_path / "more", source_options=options, workers=1)
+    both = (f"{data}=3", f"{tmp_path / 'more'}=1")
+    code, out, _ = pretrain(arguments(tmp_path / "run", "--data", *both, "--dry-run"))
+    assert code == 0
+    told = json.loads(out)
+    assert [entry["weight"] for entry in told["data"]] == [3, 1]
+    assert [source["share_of_scenes"] for source in told["sources"]] == pytest.approx([0.75, 0.25], abs=0.1)
 
 
 def test_dry_run_tells_figures_and_writes_nothing(

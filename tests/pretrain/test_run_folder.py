@@ -70,14 +70,44 @@ def test_another_run_is_refused_with_the_difference(
     assert snapshot(finished) == before
 
 
-def test_other_data_are_refused(
-    finished: Path, arguments: Arguments, pretrain: Pretrain, tmp_path: Path
+def test_other_data_are_refused_until_migrate_is_said(
+    finished: Path, arguments: Arguments, pretrain: Pretrain, tmp_path: Path, data: Path
 ) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
     options = scenes.Options(scenes=8, val_scenes=0, frames=2, size=24, seed=1)
     build("scenes", [], tmp_path / "other", source_options=options, workers=1)
-    code, _, err = pretrain(arguments(finished, "--data", str(tmp_path / "other")))
+    grown = arguments(run, "--data", str(data), str(tmp_path / "other"), "--steps", "6")
+    before = snapshot(run)
+    code, _, err = pretrain(grown)
     assert code == 2
     assert "data is" in err
+    assert "--migrate goes on" in err
+    assert snapshot(run) == before
+    code, _, err = pretrain([*grown, "--migrate", "--optim.lr", "1e-3"])
+    assert code == 2
+    assert "optim.lr is 0.0007 there" in err
+    assert snapshot(run) == before
+
+    code, _, err = pretrain([*grown, "--migrate"])
+    assert code == 0
+    assert "goes on from step 4 with other data" in err
+    assert [row["step"] for row in rows(run)] == [1, 2, 3, 4, 5, 6]
+    told = json.loads((run / "config.json").read_text())
+    (migration,) = told["migrations"]
+    assert migration["step"] == 4
+    assert migration["from"] == json.loads((finished / "config.json").read_text())["identity"]["data"]
+    assert migration["to"] == told["identity"]["data"] != migration["from"]
+    assert len(migration["to"]) == 2
+
+    # From here on it is a run of the new data; a checkpoint of the old ones is not gone on with unasked.
+    assert pretrain(grown)[0] == 0
+    shutil.rmtree(max((run / "checkpoints").iterdir()))
+    code, _, err = pretrain(grown)
+    assert code == 2
+    assert "data had hash" in err and "--migrate" in err
+    assert pretrain([*grown, "--migrate"])[0] == 0
+    assert len(json.loads((run / "config.json").read_text())["migrations"]) == 1
 
 
 def test_folder_that_is_no_run_is_refused(arguments: Arguments, pretrain: Pretrain, tmp_path: Path) -> None:

@@ -222,6 +222,14 @@ def test_state_is_small_and_refuses_another_seed_data_or_config(ramps: Ramps) ->
     for other, message in refused:
         with pytest.raises(ShardsError, match=message):
             other.check(state)
+    grown = ramps([*PHOTOGRAPHS, 12], name="grown")
+    with pytest.raises(ShardsError, match="data had hash .* or go on with other data by --migrate"):
+        Loader(grown, CONFIG).check(state)
+    Loader(grown, CONFIG).check(state, migrate=True)
+    with pytest.raises(ShardsError, match="seed was 0 and is 3"):
+        Loader(grown, dataclasses.replace(CONFIG, seed=3)).check(state, migrate=True)
+    with pytest.raises(ShardsError, match="the plan of its next steps is another"):
+        loader.check({**state, "plan": "0" * 32}, migrate=True)
     with pytest.raises(ShardsError, match="the plan of its next steps is another"):
         loader.check({**state, "plan": "0" * 32})
 
