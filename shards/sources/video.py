@@ -16,12 +16,13 @@ from typing import Any, Literal
 
 import numpy as np
 import simplejpeg
+from PIL import Image
 
 from shards.encode import fit_short_side
 from shards.format import Frame, Scene, ShardsError
 from shards.sources.folders import distinct_names, natural_key
 from shards.sources.video_colour import to_rgb, turn
-from shards.sources.video_measures import colour_distance, colour_histogram, motion, sharpness
+from shards.sources.video_measures import colour_distance, colour_histogram, grey, motion, sharpness
 
 SUFFIXES = frozenset(
     {".mp4", ".mov", ".mkv", ".m4v", ".webm", ".avi", ".mpg", ".mpeg", ".ts", ".mts", ".m2ts", ".3gp"}
@@ -208,8 +209,8 @@ def _looks(container: Any, path: Path, options: Options) -> Iterator[_Look]:
             continue  # a frame shown at no time of its own
         last = time
         small = to_rgb(frame, _fine_size(frame))
-        coarse = _reduce(small)
-        now = colour_histogram(coarse.astype(np.uint8)), coarse.mean(2)
+        coarse = np.asarray(Image.fromarray(small).reduce(_COARSE))
+        now = colour_histogram(coarse), grey(coarse)
         if before is not None and options.cut and _is_cut(before, now, options.cut):
             shot += 1
         before = now
@@ -219,7 +220,7 @@ def _looks(container: Any, path: Path, options: Options) -> Iterator[_Look]:
             time=time - start,
             shot=shot,
             grey=now[1],
-            sharpness=sharpness(small.mean(2)),
+            sharpness=sharpness(grey(small)),
         )
     announced = _duration(container)
     if last is None or start is None:
@@ -308,12 +309,6 @@ def _fine_size(frame: Any) -> tuple[int, int]:
     """(H, W) whose short side is 256, both multiples of 4."""
     short = min(frame.height, frame.width)
     return tuple(_COARSE * round(side * _FINE / short / _COARSE) for side in (frame.height, frame.width))  # type: ignore[return-value]
-
-
-def _reduce(rgb: np.ndarray) -> np.ndarray:
-    """A quarter of the size, by means over 4 x 4 pixels, float32."""
-    height, width = rgb.shape[0] // _COARSE, rgb.shape[1] // _COARSE
-    return rgb.reshape(height, _COARSE, width, _COARSE, 3).mean((1, 3), dtype=np.float32)
 
 
 def _videos_below(folder: Path) -> list[Path]:

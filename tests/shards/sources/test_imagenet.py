@@ -16,7 +16,8 @@ from tests.trees import imagenet as tree
 from tests.trees.world import World, render_world
 
 LOSSY = 6.0
-"""Mean absolute difference, grey levels, that 4:2:0 JPEG may make of pictures so small and so full of detail; others differ by more than 20."""
+"""Mean absolute difference, grey levels, that 4:2:0 JPEG may make of pictures so small and so full of detail; others
+differ by more than 20."""
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +27,7 @@ def worlds() -> list[World]:
 
 def stored_pictures(dataset: Dataset) -> dict[str, np.ndarray]:
     chunks = [dataset.chunk(number) for number in range(dataset.num_chunks)]
-    assert all(chunk.num_frames == 1 for chunk in chunks)
+    assert all(chunk.num_frames == 1 for chunk in chunks) and len({c.scene for c in chunks}) == len(chunks)
     return {chunk.scene: dataset.read_image(chunk.number, 0).astype(int) for chunk in chunks}
 
 
@@ -60,6 +61,18 @@ def test_every_picture_of_a_webdataset_is_a_scene_of_its_own(
     assert len(tasks) > 4 and len({task.name for task in tasks}) == len(tasks)
     build("imagenet", [tmp_path / "tars"], tmp_path / "out", workers=1)
     assert_same_pictures(shards.open_dataset(tmp_path / "out"), truth)
+
+
+def test_sample_with_two_pictures_gives_its_first(worlds: list[World], tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        for name in ("x/1.jpg", "x/1.png", "x/1.seg.png", "x/2.PNG", "y/2.png"):
+            tar.addfile(tarfile.TarInfo(name))
+    scenes = list(read(next(find([tmp_path / "a.tar"], Options()))))
+    assert [(scene.name, scene.frames[0].name) for scene in scenes] == [
+        ("a/x/1", "1.jpg"),
+        ("a/x/2", "2.PNG"),
+        ("a/y/2", "2.png"),
+    ]
 
 
 def test_tars_are_taken_by_name_and_tell_their_split(worlds: list[World], tmp_path: Path) -> None:

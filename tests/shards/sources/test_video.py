@@ -84,6 +84,22 @@ def test_pixels_are_8_bit_srgb_whatever_the_codec(
     assert max(errors) < bound
 
 
+@pytest.mark.parametrize(("height", "red", "blue"), [(480, 0.299, 0.114), (720, 0.2126, 0.0722)])
+def test_colours_without_a_named_matrix_are_those_of_their_size(height: int, red: float, blue: float) -> None:
+    import av
+
+    colour = np.array([200.0, 60, 30])  # BT.601 below 720 lines, BT.709 from there on; limited range
+    luma = np.dot(colour, [red, 1 - red - blue, blue])
+    signal = [
+        16 + 219 * luma / 255,
+        128 + 112 * (colour[2] - luma) / (1 - blue) / 255,
+        128 + 112 * (colour[0] - luma) / (1 - red) / 255,
+    ]
+    planes = np.round(signal).astype(np.uint8)[:, None, None].repeat(height, 1).repeat(32, 2)
+    frame = av.VideoFrame.from_ndarray(planes, format="yuv444p")
+    assert np.abs(video_colour.to_rgb(frame, (64, 32)).astype(float) - colour).max() < 3
+
+
 def test_hdr_diffuse_white_is_white_and_black_is_black() -> None:
     # ITU-R BT.2408: 203 cd/m2 is 58 % of PQ and 75 % of HLG.
     for transfer, white in ((16, 0.5807), (18, 0.75)):
