@@ -27,8 +27,9 @@ _MEGADEPTH = {
 }
 _SCANNET = {f"scene{number:04d}_*": "ScanNet test split" for number in range(707, 807)}
 
-# The first 16 of 64 digits of the scenes in the evaluation index that DepthSplat (Xu et al., 2025) publishes for
-# the DL3DV benchmark, 139 of its 140 scenes: the index itself leaves one out.
+# The first 16 of 64 digits of the 139 scenes in the evaluation index for the DL3DV benchmark that DepthSplat's
+# descendants use (github.com/x423xu/depthsplat, dl3dv_6v.json). The benchmark has 140: its own list
+# (benchmark-meta.csv, on request from its makers) tells the last one, to be added with a file.
 _DL3DV = """
     032dee9fb0a8bc1b 0569e83fdc248a51 06da796666297fe4 073f5a9b983ced6f 0853979305f7ecb8 093ef327b4e4f9d4
     0a1b7c20a92c43c6 0a485338bbdaf19b 0bfdd020cf475b9c 119fd56d3797e2d3 1264931635e127fb 14eb48a50e37df54
