@@ -27,6 +27,8 @@ class Decoder:
 
     def __init__(self) -> None:
         self._picture, self._crop, self._upright = _Memory(), _Memory(), _Memory()
+        # Once a large block was freed, glibc keeps the memory of smaller ones instead of returning it each time.
+        np.empty(1 << 24, np.uint8)
 
     def decode(self, jpeg: bytes) -> np.ndarray:
         """(H, W, 3) uint8 RGB, valid until the next call. ValueError where the bytes are no sound JPEG."""
@@ -133,7 +135,6 @@ def load_square(picture: bytes | np.ndarray, size: int) -> tuple[torch.Tensor, C
     return resize_crop(image, crop, size), crop
 
 
-def empty_batch(images: int, height: int, width: int, *, shared: bool = False) -> torch.Tensor:
-    """Uninitialised (images, 3, height, width) uint8, channels innermost; in shared memory if asked."""
-    buffer = torch.empty(images, height, width, 3, dtype=torch.uint8)
-    return (buffer.share_memory_() if shared else buffer).permute(0, 3, 1, 2)
+def empty_batch(images: int, height: int, width: int) -> torch.Tensor:
+    """Uninitialised (images, 3, height, width) uint8, channels innermost."""
+    return torch.empty(images, height, width, 3, dtype=torch.uint8).permute(0, 3, 1, 2)

@@ -7,6 +7,8 @@ order of batches, and resuming is starting at another number.
 """
 
 import dataclasses
+import gc
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -69,12 +71,16 @@ class Loader:
         self._batches = MicroBatches(self.plan, groups, cameras=cameras)
 
     def __iter__(self) -> Iterator[Batch]:
+        # Forked workers share their batches' memory with this process and leave what they inherit as it is.
+        forked = self.workers > 0 and sys.platform == "linux"
         source = data.DataLoader(
-            self._batches,
+            self._batches.shared(self.workers, self.prefetch) if forked else self._batches,
             sampler=_From(self.start_step * self.micro_batches_per_step),
             batch_size=None,
             num_workers=self.workers,
             prefetch_factor=self.prefetch if self.workers else None,
+            multiprocessing_context="fork" if forked else None,
+            worker_init_fn=_leave_inherited,
             pin_memory=torch.cuda.is_available(),
             # Its own, or torch would draw the workers' seed from the trainer's generator.
             generator=torch.Generator(),
@@ -156,6 +162,11 @@ class Loader:
 
 def _is_far(dataset: Dataset) -> bool:
     return isinstance(dataset, Dataset) and isinstance(dataset.files, Url)
+
+
+def _leave_inherited(worker: int) -> None:
+    """Collect no garbage among the trainer's objects: looking at one copies its page."""
+    gc.freeze()
 
 
 class _From(data.Sampler[int]):

@@ -19,6 +19,7 @@ from shards.cut import Crop
 from shards.decode import Decoder, empty_batch
 from shards.format import CorruptFrame, ShardsError
 from shards.plan import LaneStep, Plan
+from shards.ring import Ring, Sent, pictures
 from shards.substitution import NothingReadable, event, read_views
 
 _CHUNK_TRIES = 8
@@ -45,6 +46,8 @@ class Batch:
     """(n,) uint32: crc32 of each lane's image bytes, crops, flips and views."""
     overlap: float
     """Mean known overlap of the views drawn together; nan where none is known."""
+    outside: float = float("nan")
+    """Share of views for which the band of overlap had to be widened; nan where no overlap is known."""
     substituted: list[dict[str, Any]] = field(default_factory=list)
     """Damaged members met, ready for JSON: step, lane, shard, key, offset, reason, chunk, frame, and the
     frame `by` which it was replaced (None for a chunk's overlap, and for frames of a chunk that was given up
@@ -62,24 +65,43 @@ class MicroBatches(data.Dataset):
     Errors that a person can mend are returned, not raised: torch would wrap them in the worker's traceback.
     """
 
-    def __init__(self, plan: Plan, groups: list[tuple[int, ...]], *, cameras: bool) -> None:
-        self.plan, self.groups = plan, groups
+    def __init__(
+        self, plan: Plan, groups: list[tuple[int, ...]], *, cameras: bool, ring: Ring | None = None
+    ) -> None:
+        self.plan, self.groups, self.ring = plan, groups, ring
         # Views mirrored one by one share no world.
         self.cameras = cameras and plan.config.flip != "view"
         self._decoder = Decoder()
 
-    def __getitem__(self, number: int) -> Batch | Exception:
-        step, group = divmod(number, len(self.groups))
-        try:
-            return self.load(step, self.groups[group])
-        except ShardsError as error:
-            return error
+    def shared(self, workers: int, prefetch: int) -> "MicroBatches":
+        """The same for `workers` forked processes, each up to `prefetch` batches ahead."""
+        size = self.plan.config.size
+        shape = (len(self.groups[0]) * self.plan.config.images_per_lane, size, size)
+        # The trainer holds one batch while it asks for the next.
+        ring = Ring(owners=workers, each=prefetch + 2, shape=shape)
+        return MicroBatches(self.plan, self.groups, cameras=self.cameras, ring=ring)
 
-    def load(self, step: int, lanes: tuple[int, ...]) -> Batch:
-        """The batch of these lanes at this step."""
+    def __getitem__(self, number: int) -> Batch | Sent | Exception:
+        step, group = divmod(number, len(self.groups))
+        worker, slot = data.get_worker_info(), None
+        try:
+            if self.ring is None or worker is None or (slot := self.ring.take(worker.id)) is None:
+                return self.load(step, self.groups[group])
+            batch = self.load(step, self.groups[group], pictures(self.ring.array(slot)))
+            return Sent(batch, "images", self.ring, slot)
+        except BaseException as error:
+            if slot is not None:
+                self.ring.release(slot)
+            if isinstance(error, ShardsError):
+                return error
+            raise
+
+    def load(self, step: int, lanes: tuple[int, ...], images: torch.Tensor | None = None) -> Batch:
+        """The batch of these lanes at this step; its pixels in `images` if given."""
         count, size = self.plan.config.images_per_lane, self.plan.config.size
-        images = empty_batch(len(lanes) * count, size, size, shared=data.get_worker_info() is not None)
-        crcs, overlaps, views, cameras, events = [], [], [], [], []
+        if images is None:
+            images = empty_batch(len(lanes) * count, size, size)
+        crcs, measured, views, cameras, events = [], [], [], [], []
         for lane, out in zip(lanes, images.split(count), strict=True):
             part = self.plan.lane_step(step, lane)
             shown, crc = self._load_lane(part, out, events)
@@ -87,9 +109,10 @@ class MicroBatches(data.Dataset):
             for array in (part.crops, part.flips, part.views):
                 crc = crc32(array.tobytes(), crc)
             crcs.append(crc)
-            overlaps.append(part.overlap)
+            measured.append((part.overlap, part.outside))
             views.append(part.views)
-        known = np.isfinite(overlaps)
+        known = [figures for figures in measured if np.isfinite(figures[0])]
+        overlap, outside = np.mean(known, axis=0).tolist() if known else (float("nan"),) * 2
         return Batch(
             step=step,
             lanes=lanes,
@@ -98,7 +121,8 @@ class MicroBatches(data.Dataset):
             intrinsics=_concatenate([intrinsics for intrinsics, _ in cameras]),
             world_to_camera=_concatenate([poses for _, poses in cameras]),
             crcs=np.array(crcs, np.uint32),
-            overlap=float(np.mean(overlaps, where=known)) if known.any() else float("nan"),
+            overlap=overlap,
+            outside=outside,
             substituted=events,
         )
 
