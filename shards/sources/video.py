@@ -45,7 +45,7 @@ class Options:
     spacing: Literal["time", "parallax"] = "time"
     """Take frames by time, or by how far the picture has moved."""
     every: float = 0.5
-    """Seconds from a frame to the next (spacing by time), or the least (by parallax: none below a quarter of it)."""
+    """Seconds from a frame to the next; spaced by parallax, none comes before a quarter of it has passed."""
     parallax: float = 0.06
     """Displacement of the picture from a frame to the next, as a share of its short side (spacing by parallax)."""
     cut: float = 0.35

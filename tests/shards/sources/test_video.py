@@ -84,19 +84,31 @@ def test_pixels_are_8_bit_srgb_whatever_the_codec(
     assert max(errors) < bound
 
 
-@pytest.mark.parametrize(("height", "red", "blue"), [(480, 0.299, 0.114), (720, 0.2126, 0.0722)])
-def test_colours_without_a_named_matrix_are_those_of_their_size(height: int, red: float, blue: float) -> None:
+@pytest.mark.parametrize("full_range", [False, True])
+@pytest.mark.parametrize(
+    ("height", "named", "red", "blue"),
+    [
+        (480, 2, 0.299, 0.114),  # unnamed: BT.601 below 720 lines,
+        (720, 2, 0.2126, 0.0722),  # BT.709 from there on
+        (480, 1, 0.2126, 0.0722),
+        (720, 6, 0.299, 0.114),
+        (720, 9, 0.2627, 0.0593),
+    ],
+)
+def test_colours_follow_the_matrix_and_range_of_the_frame(
+    height: int, named: int, red: float, blue: float, full_range: bool
+) -> None:
     import av
 
-    colour = np.array([200.0, 60, 30])  # BT.601 below 720 lines, BT.709 from there on; limited range
+    colour = np.array([200.0, 60, 30])
     luma = np.dot(colour, [red, 1 - red - blue, blue])
-    signal = [
-        16 + 219 * luma / 255,
-        128 + 112 * (colour[2] - luma) / (1 - blue) / 255,
-        128 + 112 * (colour[0] - luma) / (1 - red) / 255,
-    ]
+    differences = np.array([(colour[2] - luma) / (1 - blue), (colour[0] - luma) / (1 - red)]) / 2
+    signal = (
+        [luma, *128 + differences] if full_range else [16 + luma * 219 / 255, *128 + differences * 224 / 255]
+    )
     planes = np.round(signal).astype(np.uint8)[:, None, None].repeat(height, 1).repeat(32, 2)
     frame = av.VideoFrame.from_ndarray(planes, format="yuv444p")
+    frame.colorspace, frame.color_range = named, 2 if full_range else 1
     assert np.abs(video_colour.to_rgb(frame, (64, 32)).astype(float) - colour).max() < 3
 
 
