@@ -56,14 +56,14 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class CaptureTask:
-    """One capture; its folder is that of its trajectory, so that the build looks at one file of it, not
-    thousands."""
+    """One capture."""
 
     name: str
     trajectory: Path
-    pictures: str
-    """Name of the folder of pictures."""
-    depth: bool
+    pictures: Path
+    intrinsics: Path
+    depths: Path | None
+    """None where none are wanted."""
     rate: float
     split: Literal["train", "val"] | None
 
@@ -91,8 +91,9 @@ def find(paths: Sequence[Path], options: Options) -> Iterator[CaptureTask]:
         yield CaptureTask(
             name=name,
             trajectory=folder / _TRAJECTORY,
-            pictures=pictures,
-            depth=options.depth,
+            pictures=folder / pictures,
+            intrinsics=folder / f"{pictures}_intrinsics",
+            depths=folder / "lowres_depth" if options.depth else None,
             rate=options.rate,
             split=split if held_out else None,
         )
@@ -100,10 +101,9 @@ def find(paths: Sequence[Path], options: Options) -> Iterator[CaptureTask]:
 
 def read(task: CaptureTask) -> Scene:
     """The capture's pictures that have intrinsics and a pose, in time order, to be turned upright."""
-    folder = task.trajectory.parent
-    pictures = _by_time(folder / task.pictures, ".png")
-    cameras = _by_time(folder / f"{task.pictures}_intrinsics", ".pincam")
-    depths = _by_time(folder / "lowres_depth", ".png") if task.depth else {}
+    pictures = _by_time(task.pictures, ".png")
+    cameras = _by_time(task.intrinsics, ".pincam")
+    depths = _by_time(task.depths, ".png") if task.depths else {}
     camera_of, depth_of = _matches(pictures, cameras), _matches(pictures, depths)
     rows = read_trajectory(task.trajectory)
     poses = dict(zip(pictures, interpolate(rows, np.array(list(pictures))), strict=True))

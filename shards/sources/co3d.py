@@ -52,6 +52,8 @@ class SequenceTask:
     name: str
     annotations: Path
     """The category's frame annotations; the paths in the rows start from its folder's parent."""
+    folder: Path
+    """The sequence's own folder, whose files the build looks at to know that they have not changed."""
     rows: bytes
     """The sequence's frame annotations by frame number, deflated JSON."""
     left_out: tuple[tuple[str, str], ...]
@@ -175,6 +177,7 @@ def _find_sequences(category: Path, options: Options) -> Iterator[SequenceTask]:
         yield SequenceTask(
             name=name,
             annotations=category / _FRAMES,
+            folder=category / sequence,
             rows=b"" if dropped else zlib.compress(json.dumps(kept, separators=(",", ":")).encode()),
             left_out=() if dropped else tuple(left_out),
             dropped=dropped,

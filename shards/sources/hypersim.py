@@ -51,14 +51,17 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraTask:
-    """One camera's trajectory; its paths are a few files, so that the build does not look at thousands."""
+    """One camera's trajectory."""
 
     name: str
-    camera: str
-    """`cam_XX`."""
+    previews: Path
+    """Folder of the pictures."""
+    distances: Path | None
+    """Folder of the distances; None where none are wanted."""
+    keyframes: Path
+    """Folder of positions and orientations."""
     units: Path
-    """The scene's metadata_scene.csv; all else lies about it."""
-    positions: Path
+    """The scene's metadata_scene.csv."""
     projection: tuple[float, ...]
     """Rows 0, 1 and 3 of the projection, three numbers each: OpenGL camera to x, y, w of the clip space."""
     size: tuple[int, int]
@@ -66,7 +69,6 @@ class CameraTask:
     excluded: tuple[tuple[int, str], ...]
     """(frame, reason) of those that the split file does not release."""
     dropped: str
-    depth: bool
     split: Literal["train", "val"] | None
 
     @property
@@ -97,27 +99,25 @@ def read(task: CameraTask) -> Scene:
     """The camera's tone-mapped pictures with a pose; depth is read when a frame is encoded."""
     if task.dropped:
         return Scene(name=task.name, frames=[], dropped=task.dropped, licence=_LICENCE)
-    scene = task.units.parent.parent
     intrinsics, turn = pinhole(np.reshape(task.projection, (3, 3)), task.size)
     poses = _read_poses(task)
-    previews = scene / "images" / f"scene_{task.camera}_final_preview"
-    geometry = scene / "images" / f"scene_{task.camera}_geometry_hdf5"
     excluded = dict(task.excluded)
-    pictures = sorted((p for p in previews.iterdir() if _PICTURE.fullmatch(p.name)), key=_number)
+    pictures = sorted((p for p in task.previews.iterdir() if _PICTURE.fullmatch(p.name)), key=_number)
     frames, left_out = [], []
     for picture in pictures:
         number = _number(picture)
         if number in excluded or number not in poses:
             left_out.append((str(picture), excluded.get(number, "no pose of its number")))
             continue
-        distances = geometry / f"frame.{number:04d}.depth_meters.hdf5"
+        file = f"frame.{number:04d}.depth_meters.hdf5"
+        depth = partial(read_depth, task.distances / file, intrinsics, task.size) if task.distances else None
         frames.append(
             Frame(
                 name=picture.name,
                 image=picture,
                 intrinsics=reduced_intrinsics(picture, intrinsics, task.size),
                 world_to_camera=turn @ poses[number],
-                depth=partial(read_depth, distances, intrinsics, task.size) if task.depth else None,
+                depth=depth,
                 camera_pixels="stored",
             )
         )
@@ -184,17 +184,17 @@ def _task(scene: Path, camera: str, projections: dict, releases: dict | None, op
         ]
         dropped = "" if partitions else f"no released frame in {_SPLIT}"
         split = "train" if partitions == {"train"} else "val"
-    detail = scene / "_detail"
+    images, detail = scene / "images", scene / "_detail"
     return CameraTask(
         name=f"{name}/{camera}",
-        camera=camera,
+        previews=images / f"scene_{camera}_final_preview",
+        distances=images / f"scene_{camera}_geometry_hdf5" if options.depth else None,
+        keyframes=detail / camera,
         units=detail / "metadata_scene.csv",
-        positions=detail / camera / "camera_keyframe_positions.hdf5",
         projection=projection,
         size=size,
         excluded=tuple(excluded),
         dropped=dropped,
-        depth=options.depth,
         split=split,
     )
 
@@ -202,9 +202,9 @@ def _task(scene: Path, camera: str, projections: dict, releases: dict | None, op
 def _read_poses(task: CameraTask) -> dict[int, np.ndarray]:
     """Frame's number -> world-to-camera (3, 4) in metres, axes in OpenCV's order."""
     metres = _metres_per_unit(task.units)
-    folder = task.positions.parent
+    folder = task.keyframes
     try:
-        positions = read_hdf5(task.positions)
+        positions = read_hdf5(folder / "camera_keyframe_positions.hdf5")
         rotations = read_hdf5(folder / "camera_keyframe_orientations.hdf5")
         numbers = read_hdf5(folder / "camera_keyframe_frame_indices.hdf5")
     except BadPhotograph as error:

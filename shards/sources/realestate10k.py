@@ -48,8 +48,8 @@ class ClipTask:
     name: str
     clip: Path
     """Its text file."""
-    frames: str
-    """Folder of its frames; empty where there is none. No Path: the build would look at each of its files."""
+    frames: Path | None
+    """Folder of its frames; None where there is none."""
     stride: int
     split: Literal["train", "val"] | None
 
@@ -76,7 +76,7 @@ def find(paths: Sequence[Path], options: Options) -> Iterator[ClipTask]:
             yield ClipTask(
                 name=f"{part}/{clip.stem}" if part else clip.stem,
                 clip=clip,
-                frames=there.get(clip.stem, ""),
+                frames=there.get(clip.stem),
                 stride=options.stride,
                 split=split if has_test else None,
             )
@@ -93,7 +93,7 @@ def read(task: ClipTask) -> Scene:
     if not task.frames:
         return Scene(frames=[], dropped="its video is gone: no frames were extracted", **common)
     rows = _read_clip(task.clip)
-    pictures = {int(p.stem): p for p in list_photographs(Path(task.frames)) if p.stem.isdecimal()}
+    pictures = {int(p.stem): p for p in list_photographs(task.frames) if p.stem.isdecimal()}
     left_out = [
         (f"{task.frames}/{time:d}", "was not extracted")
         for time in map(int, rows[:, 0])
@@ -138,7 +138,7 @@ def _clips(folder: Path) -> list[Path]:
     return sorted((p for p in folder.glob("*.txt") if p.is_file()), key=lambda p: natural_key(p.name))
 
 
-def _frame_folders(folder: Path, part: str, options: Options) -> dict[str, str]:
+def _frame_folders(folder: Path, part: str, options: Options) -> dict[str, Path]:
     """Clip's id -> folder of its frames, by listing each place once, not asking for every clip."""
     places = [folder] if options.frames is None else [options.frames, options.frames / part]
-    return {f.name: str(f) for place in places if place.is_dir() for f in children(place)}
+    return {f.name: f for place in places if place.is_dir() for f in children(place)}

@@ -35,7 +35,8 @@ class TargetTask:
 
     name: str
     folder: str
-    """Where they are. No Path: a folder holds tens of thousands of targets, each of which would list it all."""
+    """Where they are. No Path, for the build would look through the whole folder once for each of its tens of
+    thousands of targets: pictures that change under the same names are not noticed."""
     pictures: tuple[str, ...]
     """File names, in natural order."""
     target: int | None

@@ -16,7 +16,7 @@ import numpy as np
 
 from shards.format import Frame, Scene, ShardsError
 from shards.sources.depth_maps import read_millimetres
-from shards.sources.folders import check_folders, children
+from shards.sources.folders import check_folders, children, list_photographs
 from shards.sources.json_files import read_json
 from shards.sources.reduced import reduced_intrinsics
 from shards.sources.tables import read_rows
@@ -35,12 +35,14 @@ class Options:
 
 @dataclass(frozen=True, kw_only=True)
 class WildTask:
-    """One video; its folder is that of its poses, so that the build looks at two files of it, not thousands."""
+    """One video."""
 
     name: str
     poses: Path
     metadata: Path
-    depth: bool
+    pictures: Path
+    depths: Path | None
+    """None where none are wanted."""
     split: Literal["train", "val"] | None
 
 
@@ -61,7 +63,8 @@ def find(paths: Sequence[Path], options: Options) -> Iterator[WildTask]:
                     name=f"{category.resolve().name}/{scene.name}",
                     poses=scene / "cam_poses.txt",
                     metadata=scene / "metadata",
-                    depth=options.depth,
+                    pictures=scene / "rgb",
+                    depths=scene / "depth" if options.depth else None,
                     split=split if held_out else None,
                 )
         if not found:
@@ -72,12 +75,11 @@ def find(paths: Sequence[Path], options: Options) -> Iterator[WildTask]:
 
 def read(task: WildTask) -> Scene:
     """The video's frames with a picture and a pose, in the order of their numbers; depth is read later."""
-    folder = task.poses.parent
     intrinsics, size = _read_metadata(task.metadata)
     frames, left_out = [], []
     poses = _read_poses(task.poses)
     for number, pose in sorted(poses.items()):
-        picture = folder / "rgb" / f"{number:05d}.png"
+        picture = task.pictures / f"{number:05d}.png"
         if not picture.is_file():
             left_out.append((str(picture), "no such picture, though it has a pose"))
             continue
@@ -87,14 +89,13 @@ def read(task: WildTask) -> Scene:
                 image=picture,
                 intrinsics=reduced_intrinsics(picture, intrinsics, size),
                 world_to_camera=pose,
-                depth=partial(read_millimetres, folder / "depth" / picture.name) if task.depth else None,
+                depth=partial(read_millimetres, task.depths / picture.name) if task.depths else None,
             )
         )
     posed = {f"{number:05d}.png" for number in poses}
-    rgb = folder / "rgb"
-    for name in sorted(p.name for p in rgb.glob("*.png")) if rgb.is_dir() else []:
-        if name not in posed:
-            left_out.append((str(rgb / name), "no pose in cam_poses.txt"))
+    for path in list_photographs(task.pictures) if task.pictures.is_dir() else []:
+        if path.name not in posed:
+            left_out.append((str(path), "no pose in cam_poses.txt"))
     return Scene(
         name=task.name, frames=frames, left_out=left_out, licence=_LICENCE, split=task.split, ordered=True
     )

@@ -92,7 +92,7 @@ def test_the_raw_release_gives_its_larger_pictures_with_small_depth_and_its_fold
     arkitscenes.write(tmp_path / "root", WORLD)
     tasks = {task.name: task for task in find([tmp_path / "root"], Options())}
     raw = tasks[arkitscenes.RAW]
-    assert (raw.pictures, raw.split, tasks[arkitscenes.CAPTURE].split) == ("vga_wide", "val", "train")
+    assert (raw.pictures.name, raw.split, tasks[arkitscenes.CAPTURE].split) == ("vga_wide", "val", "train")
     build("arkitscenes", [tmp_path / "root" / "raw"], tmp_path / "out", workers=1)
     dataset = Dataset(tmp_path / "out")
     assert proof.point_error(dataset, views, WORLD.points) < 0.01
@@ -110,7 +110,7 @@ def test_of_two_releases_of_a_capture_the_larger_pictures_are_taken(tmp_path: Pa
     )
     for order in ([tmp_path / "raw", tmp_path / "3dod"], [tmp_path / "3dod", tmp_path / "raw"], [tmp_path]):
         (task,) = find(order, Options())
-        assert task.pictures == "vga_wide" and "raw" in task.trajectory.parts
+        assert task.pictures.name == "vga_wide" and "raw" in task.trajectory.parts
 
 
 def test_captures_are_found_from_the_release_the_fold_or_the_capture(tree: tuple[Path, dict]) -> None:

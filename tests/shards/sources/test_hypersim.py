@@ -129,7 +129,7 @@ def test_a_scene_without_parameters_is_named(copy: Path) -> None:
 
 def test_a_scene_without_units_or_poses_is_named(copy: Path) -> None:
     found = tasks(copy)
-    found["ai_001_001/cam_00"].positions.unlink()
+    found["ai_001_001/cam_00"].keyframes.joinpath("camera_keyframe_positions.hdf5").unlink()
     with pytest.raises(ShardsError, match=r"cam_00 must hold positions"):
         read(found["ai_001_001/cam_00"])
     found["ai_001_001/cam_01"].units.write_text("parameter_name,parameter_value\n")
