@@ -6,6 +6,7 @@ are read when they are asked for and kept in a small cache. Reads are by positio
 forked workers may share a Dataset; it pickles as its place. This file knows nothing of training.
 """
 
+import os
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -170,10 +171,15 @@ class Dataset:
                 if header["chunks"] != shard["chunks"] or header["frames"] != shard["frames"]:
                     raise NotADataset(f"{path} is not the index that the manifest of {self.root} lists")
                 data = file.read(int(header["chunks"]) * fmt.INDEX_CHUNK.itemsize)
+                length = file.seek(0, os.SEEK_END)
         except FileNotFoundError:
             raise NotADataset(f"{path} is missing though the manifest lists it; copy it again") from None
+        rows = int(header["members"]) * fmt.INDEX_MEMBER.itemsize
+        mend = f"mend it with: python -m shards repair {self.root}"
+        if length != fmt.INDEX_HEADER.itemsize + int(header["chunks"]) * fmt.INDEX_CHUNK.itemsize + rows:
+            raise NotADataset(f"{path} is cut off: it has {length} bytes; {mend}")
         if crc32(data) != header["chunks_crc"]:
-            raise NotADataset(f"{path} is damaged (its chunk table fails its crc); copy it again or rebuild")
+            raise NotADataset(f"{path} is damaged (its chunk table fails its crc); {mend}")
         return np.frombuffer(data, fmt.INDEX_CHUNK)
 
     def _member_table(self, shard: int) -> np.ndarray:
@@ -181,8 +187,6 @@ class Dataset:
             path = self.files.index(self.shards[shard])
             chunks = int(self._first_chunk[shard + 1] - self._first_chunk[shard])
             start = fmt.INDEX_HEADER.itemsize + chunks * fmt.INDEX_CHUNK.itemsize
-            if path.stat().st_size <= start:
-                raise NotADataset(f"{path} is cut off; copy it again or rebuild")
             self._members[shard] = np.memmap(path, fmt.INDEX_MEMBER, "r", offset=start)
         return self._members[shard]
 

@@ -162,6 +162,12 @@ def _check_tar(
     if sha256(tar) != shard["sha256"]:
         report("fails its sha256")
     index = _read_index(files, shard, report)
+    if index is not None:
+        counted = len(index[0]), int(index[0]["frames"].sum())
+        if counted != (shard["chunks"], shard["frames"]):
+            report(
+                f"has {counted[0]} chunks of {counted[1]} frames, its line of the manifest tells of others"
+            )
     headers: dict[str, tuple[int, int]] = {}
     with tar.open("rb") as file:
         for found in scan(file.fileno()):
