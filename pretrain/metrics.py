@@ -52,22 +52,22 @@ class Ledger:
         loss: torch.Tensor,
         grad_norm: torch.Tensor,
         checks: Mapping[int, int],
-        overlap: float,
+        drawn: Sequence[tuple[float, float]],
         wait: float,
         substituted: Sequence[Mapping[str, Any]],
     ) -> None:
         """Note one update.
 
         `loss` and `grad_norm` are scalars on the device, equal on all ranks; `checks` maps this rank's lanes
-        to 32-bit sums of what they held; `overlap` is the mean of this rank's lanes and `wait` the seconds
-        spent on data.
+        to 32-bit sums of what they held; `drawn` are mean overlap and share of views outside the band of each of
+        its micro-batches, nan where unknown, and `wait` the seconds spent on data.
         """
         # A row of figures to be summed over the ranks: every lane's check stands in its own column.
-        figures = np.zeros(self._lanes + 3)
+        figures = np.zeros(self._lanes + 4)
         for lane, check in checks.items():
             figures[lane] = check
-        known = np.isfinite(overlap)
-        figures[-3:] = (overlap if known else 0.0, float(known), wait)
+        known = np.array([pair for pair in drawn if np.isfinite(pair[0])]).reshape(-1, 2)
+        figures[-4:] = (*known.sum(0), len(known), wait)
         self._host.append((step, lr, figures))
         self._device.append(torch.stack((loss.detach().float(), grad_norm.detach().float())))
         self._events.extend(substituted)
@@ -89,7 +89,7 @@ class Ledger:
         for (step, lr, _), (loss, norm), row in zip(self._host, values, figures.numpy(), strict=True):
             if not (np.isfinite(loss) and np.isfinite(norm)):
                 raise NonFiniteError(step, loss, norm)
-            overlap, known, wait = row[-3:]
+            overlap, outside, known, wait = row[-4:]
             rows.append(
                 {
                     "step": step,
@@ -100,6 +100,7 @@ class Ledger:
                     "images_per_s": round(self._images / seconds, 1),
                     "data_wait": round(wait / dist.get_world_size() / seconds, 4),
                     "overlap": round(overlap / known, 4) if known else None,
+                    "outside_band": round(outside / known, 4) if known else None,
                     "batch": hashlib.sha256(row[: self._lanes].astype("<u4").tobytes()).hexdigest()[:16],
                 }
             )
@@ -171,7 +172,7 @@ class MetricsFile:
 class Board:
     """TensorBoard's curves and pictures; what a run that is resumed had drawn after `start` is dropped."""
 
-    CURVES = ("loss", "lr", "grad_norm", "images_per_s", "data_wait", "overlap")
+    CURVES = ("loss", "lr", "grad_norm", "images_per_s", "data_wait", "overlap", "outside_band")
     EVALUATION = ("val_loss", "val_loss_strangers", "cross_view_gain")
 
     def __init__(self, folder: Path, start: int) -> None:

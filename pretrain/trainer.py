@@ -18,13 +18,14 @@ from torch.distributed.device_mesh import DeviceMesh
 import shards
 from pretrain import checkpoint
 from pretrain.evaluation import Evaluation, save_picture
-from pretrain.guards import FiniteGuard
+from pretrain.guards import DamageGuard, FiniteGuard
 from pretrain.metrics import Board, Ledger, MetricsFile, ProgressLine, Row, cut_back
 from pretrain.optim import build_optimizer, learning_rate, peak_lr, set_learning_rate
 from pretrain.parallel import World, lanes_per_pass, local, reduce_mean, shard_model, whole_weights
 from pretrain.recipes import RunConfig, to_dict
 from pretrain.run_folder import RunFolder
 from pretrain.tasks import Inputs, Task
+from shards.quarantine import Quarantine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,9 +79,11 @@ class Trainer:
         self.last: Row = {}
 
     def run(self) -> None:
-        """Train to the last step. Raises NonFiniteError or SaveFailedError on all ranks together."""
+        """Train to the last step. Raises NonFiniteError, TooMuchDamageError or SaveFailedError on all ranks
+        together."""
         config, job = self.config, self.job
         guard = FiniteGuard(job.device)
+        damage = DamageGuard(config.damage_limit, config.images_per_step)
         ledger = Ledger(lanes=config.data.lanes, images_per_step=config.images_per_step)
         told = Telling(job, self.step) if job.world.first else None
         batches = iter(self.loader)
@@ -99,6 +102,7 @@ class Trainer:
                 self.last = {**self.last, **rows[-1]}
                 if told:
                     told.tell(rows, picture)
+                damage.watch(rows)
                 if saves:
                     self._save()
                 ledger.restart_clock()
@@ -118,14 +122,14 @@ class Trainer:
         )
         total = torch.zeros((), device=self.job.device)
         checks: dict[int, int] = {}
-        overlap, wait, substituted = 0.0, 0.0, []
+        drawn, wait, substituted = [], 0.0, []
         for number in range(passes):
             asked = time.perf_counter()
             batch = next(batches)
             wait += time.perf_counter() - asked
             inputs, sums = self.job.task.inputs(batch)
             checks |= sums
-            overlap += batch.overlap / passes
+            drawn.append((batch.overlap, batch.outside))
             substituted += [event | {"step": self.step + 1} for event in batch.substituted]
             # Gradients are reduced over the ranks once, with the last pass.
             self.model.set_requires_gradient_sync(number == passes - 1)
@@ -149,7 +153,7 @@ class Trainer:
             loss=loss,
             grad_norm=norm,
             checks=checks,
-            overlap=overlap,
+            drawn=drawn,
             wait=wait,
             substituted=substituted,
         )
@@ -204,13 +208,14 @@ class Trainer:
 
 
 class Telling:
-    """Rank 0's voice: metrics.jsonl, status.json, TensorBoard, pictures and the progress line."""
+    """Rank 0's voice: metrics.jsonl, quarantine.jsonl, status.json, TensorBoard, pictures, progress line."""
 
     def __init__(self, job: Job, step: int) -> None:
         self._job = job
         folder, config = job.folder, job.config
         cut_back(folder.metrics, step)
         self._file = MetricsFile(folder.metrics)
+        self._quarantine = Quarantine(folder.quarantine)
         self._board = Board(folder.tensorboard, step) if config.log.tensorboard else None
         self._line = ProgressLine(config.steps)
 
@@ -219,9 +224,9 @@ class Telling:
         step, steps = rows[-1]["step"], self._job.config.steps
         self._file.write(rows)
         self._line.show(rows, last=step == steps)
-        for row in rows:
-            for event in row.get("substituted", ()):
-                self._line.note(f"step {row['step']}: {event}")
+        met = [event for row in rows for event in row.get("substituted", ())]
+        for new in self._quarantine.add(met):
+            self._line.note(f"damaged: {new}")
         if self._board:
             self._board.write(rows)
         if picture is not None:

@@ -78,6 +78,16 @@ def test_a_batch_is_packed_in_lane_order(ramps: Ramps) -> None:
     assert together.overlap == pytest.approx(np.mean([b.overlap for b in apart]))
 
 
+def test_views_outside_the_band_are_counted(ramps: Ramps) -> None:
+    """Neighbours overlap by 0.8, the next by 0.6: a band from 0.5 to 0.7 has too few for all."""
+    config = dataclasses.replace(CONFIG, band=(0.5, 0.7))
+    loader = Loader(ramps(PHOTOGRAPHS), config, lanes_at_once=4)
+    (batch,) = islice(loader, 1)
+    shares = [loader.plan.lane_step(0, lane).outside for lane in range(4)]
+    assert batch.outside == pytest.approx(np.mean(shares))
+    assert 0 < batch.outside < 1
+
+
 def test_loading_leaves_the_global_generators_alone(ramps: Ramps) -> None:
     dataset = ramps(PHOTOGRAPHS)
     torch.manual_seed(5)
@@ -223,7 +233,7 @@ def test_state_is_small_and_refuses_another_seed_data_or_config(ramps: Ramps) ->
         with pytest.raises(ShardsError, match=message):
             other.check(state)
     grown = ramps([*PHOTOGRAPHS, 12], name="grown")
-    with pytest.raises(ShardsError, match="data had hash .* or go on with other data by --migrate"):
+    with pytest.raises(ShardsError, match=r"data had hash .* or go on with other data by --migrate"):
         Loader(grown, CONFIG).check(state)
     Loader(grown, CONFIG).check(state, migrate=True)
     with pytest.raises(ShardsError, match="seed was 0 and is 3"):
