@@ -46,16 +46,18 @@ def test_cameras_follow_the_pixels_when_they_are_reduced() -> None:
     assert np.abs(stored.transform @ [*project(INTRINSICS, POSE), 1] - found).max() < 0.1
 
 
+@pytest.mark.parametrize("told_by", ["file", "source"])
 @pytest.mark.parametrize("orientation", [1, 3, 6, 8])
-def test_cameras_of_stored_pixels_are_turned_upright_with_them(orientation: int) -> None:
+def test_cameras_of_stored_pixels_are_turned_upright_with_them(orientation: int, told_by: str) -> None:
     image = dot_picture(180, 260, *project(INTRINSICS, POSE))
     depth = np.arange(180 * 260, dtype=np.float32).reshape(180, 260) + 1
     frame = Frame(
         name="a",
-        image=with_orientation(image, orientation),
+        image=with_orientation(image, orientation if told_by == "file" else 5),
         intrinsics=INTRINSICS,
         world_to_camera=POSE,
         depth=depth,
+        orientation=None if told_by == "file" else orientation,
         camera_pixels="stored",
     )
     stored = encode_frame(frame)
