@@ -8,12 +8,14 @@ import io
 import json
 import tarfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tests.trees.world import World
+from tests.trees.figures import Figures, measure
+from tests.trees.world import World, render_world
 
 CLASSES = ("n01440764", "n01443537")
 
@@ -21,10 +23,11 @@ CLASSES = ("n01440764", "n01443537")
 def write(root: Path, worlds: Sequence[World]) -> dict[str, np.ndarray]:
     """Write class folders, a class for each world, its last view in `val`; scene name -> picture."""
     pictures = {}
-    for wnid, world in zip(CLASSES, worlds, strict=False):
+    for place, world in enumerate(worlds):
+        wnid = CLASSES[place]
         for number, view in enumerate(world.views, 1):
             is_last = number == len(world.views)
-            stem = f"ILSVRC2012_val_{number:08d}" if is_last else f"{wnid}_{number * 37}"
+            stem = f"ILSVRC2012_val_{293 + place:08d}" if is_last else f"{wnid}_{number * 37}"
             path = root / ("val" if is_last else "train") / wnid / f"{stem}.JPEG"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(_jpeg(view.image))
@@ -55,6 +58,15 @@ def write_webdataset(
                     tar.addfile(member, io.BytesIO(data))
                 pictures[f"{stem}/{key}"] = view.image
     return pictures
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from class folders."""
+    worlds = [render_world(4, size=(48, 64), seed=seed, points=40) for seed in (3, 8)]
+    pictures = write(root / "tree", worlds)
+    view = worlds[0].views[0]
+    views = {f"{name.split('/')[1]}.JPEG": replace(view, image=image) for name, image in pictures.items()}
+    return measure("imagenet", [root / "tree"], root / "out", views, by="pixels")
 
 
 def _jpeg(image: np.ndarray) -> bytes:

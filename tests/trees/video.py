@@ -4,16 +4,19 @@ The truth of a frame is the window itself, so order, shots and pixels can be che
 """
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter
 
-from tests.trees.world import World
+from tests.trees.figures import Figures, measure
+from tests.trees.world import World, render_world
 
 CLOCK = Fraction(1, 1000)
+UNEVEN = [0, 30, 100, 140, 150, 300, 340, 380, 390, 400, 600, 640, *range(700, 1060, 30)]
+"""Times of 24 frames at a variable rate, milliseconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +76,20 @@ def write(
             container.mux(stream.encode(encoded))
         container.mux(stream.encode(None))
     return shown
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a video with a cut, a display matrix, uneven times and a blurred frame."""
+    from shards.sources.video import Options
+
+    root.mkdir(parents=True, exist_ok=True)
+    worlds = [render_world(2, size=(96, 160), seed=seed, points=40) for seed in (3, 8)]
+    shown = write(root / "walk.mp4", worlds, times=UNEVEN, blurred=[5], rotation=90)
+    view = worlds[0].views[0]
+    views = {f"frame_{n:06d}": replace(view, image=s.image) for n, s in enumerate(shown) if not s.is_blurred}
+    return measure(
+        "video", [root / "walk.mp4"], root / "out", views, by="pixels", options=Options(every=0.01)
+    )
 
 
 def write_audio(path: Path) -> None:

@@ -47,9 +47,15 @@ def test_every_picture_of_class_folders_is_a_scene_of_its_own(worlds: list[World
     assert_same_pictures(dataset, truth)
     splits = {chunk.scene: chunk.split for chunk in map(dataset.chunk, range(dataset.num_chunks))}
     assert {name for name, split in splits.items() if split == "val"} == {
-        "n01440764/ILSVRC2012_val_00000004",
-        "n01443537/ILSVRC2012_val_00000004",
+        "n01440764/ILSVRC2012_val_00000293",
+        "n01443537/ILSVRC2012_val_00000294",
     }
+
+
+def test_row_of_the_table_counts_the_pictures_and_their_error(tmp_path: Path) -> None:
+    row = tree.figures(tmp_path)
+    assert (row.scenes, row.frames, row.proof, row.error, row.refused) == (8, 8, "pixels", None, ())
+    assert row.pixels < LOSSY
 
 
 def test_every_picture_of_a_webdataset_is_a_scene_of_its_own(

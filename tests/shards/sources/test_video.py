@@ -42,7 +42,7 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def test_built_video_has_its_shots_order_times_and_pixels(worlds: list[World], tmp_path: Path) -> None:
-    times = [0, 30, 100, 140, 150, 300, 340, 380, 390, 400, 600, 640, *range(700, 1060, 30)]
+    times = tree.UNEVEN
     shown = tree.write(tmp_path / "walk.mp4", worlds, times=times, blurred=[5], rotation=90)
     report = build("video", [tmp_path / "walk.mp4"], tmp_path / "out", source_options=EVERY_FRAME, workers=1)
     assert (report.frames_in, report.frames_out, report.scenes_out) == (24, 23, 2)
@@ -55,6 +55,12 @@ def test_built_video_has_its_shots_order_times_and_pixels(worlds: list[World], t
         assert np.allclose(stored[scene].meta["timestamps"], [times[n] / 1000 for n in numbers_of_shot])
     truth = {f"frame_{n:06d}": SimpleNamespace(image=shown[n].image) for n in kept}
     assert pixel_error(dataset, truth) < LOSSY  # type: ignore[arg-type]
+
+
+def test_row_of_the_table_counts_the_frames_and_their_error(tmp_path: Path) -> None:
+    row = tree.figures(tmp_path)
+    assert (row.scenes, row.frames, row.proof, row.error) == (2, 23, "pixels", None)
+    assert row.pixels < LOSSY and row.refused == (("frame_000005", "is blurred"),)
 
 
 @pytest.mark.parametrize("rotation", [0, 90, -90, 180])
