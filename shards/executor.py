@@ -7,6 +7,8 @@ them, and the results are the same. This file knows nothing of where the scenes 
 import dataclasses
 import json
 import os
+import re
+import socket
 import zipfile
 import zlib
 from collections import deque
@@ -133,6 +135,7 @@ def _on_ray(jobs: Sequence[Job], execution: Execution) -> Iterator[list[Converte
     started = not ray.is_initialized()
     if started:
         address = execution.ray_address or os.environ.get("RAY_ADDRESS")
+        _check_reachable(address)
         alone = {} if address else {"num_cpus": execution.workers or cores(), "include_dashboard": False}
         try:
             ray.init(address=address, log_to_driver=False, logging_level="error", **alone)
@@ -144,6 +147,15 @@ def _on_ray(jobs: Sequence[Job], execution: Execution) -> Iterator[list[Converte
     finally:
         if started:
             ray.shutdown()
+
+
+def _check_reachable(address: str | None) -> None:
+    """ShardsError where nothing listens at a `host:port`; Ray itself tries for minutes and says it in parts."""
+    if match := re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address or ""):
+        try:
+            socket.create_connection((match[1], int(match[2])), timeout=10).close()
+        except (OSError, OverflowError) as error:
+            raise ShardsError(f"there is no Ray cluster at {address} ({error})") from None
 
 
 def _from_ray(ray: Any, jobs: Sequence[Job], workers: int | None) -> Iterator[list[ConvertedScene]]:

@@ -96,8 +96,9 @@ def _build(arguments: argparse.Namespace) -> int:
         return 130
     seconds = time.monotonic() - started
     if arguments.json:
-        speed = {"seconds": round(seconds, 1), "frames_per_second": round(report.frames_in / seconds, 1)}
-        print(json.dumps(dataclasses.asdict(report) | speed, indent=1))
+        speed = None if report.existed else round(report.frames_in / seconds, 1)
+        times = {"seconds": round(seconds, 1), "frames_per_second": speed}
+        print(json.dumps(dataclasses.asdict(report) | times, indent=1))
     else:
         _print_report(report, arguments.out, seconds)
     return 0

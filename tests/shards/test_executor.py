@@ -1,6 +1,7 @@
 """What runs a build does not show in its bytes, and what goes wrong there is one sentence."""
 
 import os
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -54,6 +55,15 @@ class Deadly:
         return (os._exit, (9,))
 
 
+def test_address_without_a_cluster_is_one_sentence_at_once(photos: Path, tmp_path: Path) -> None:
+    pytest.importorskip("ray")
+    with socket.socket() as taken, pytest.raises(ShardsError, match=r"no Ray cluster at 127\.0\.0\.1:"):
+        taken.bind(("127.0.0.1", 0))  # and nobody listens
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        build("images", [photos], tmp_path / "out", execution=Execution(executor="ray", ray_address=address))
+    assert not (tmp_path / "out").exists()
+
+
 def test_one_process_two_processes_and_a_ray_cluster_write_the_same_bytes(
     photos: Path, tmp_path: Path, cluster: Any
 ) -> None:
@@ -79,11 +89,14 @@ def test_bad_picture_on_a_ray_cluster_is_named_as_it_is_here(
 
 
 def test_worker_that_is_killed_on_a_ray_cluster_is_one_sentence_with_the_scene(
-    tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
+    photos: Path, tmp_path: Path, cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shards.sources.images.find", lambda paths, options: map(Deadly, "ab"))
-    with pytest.raises(ShardsError, match=r"worker process was killed .* while it converted scene a"):
-        build("images", [tmp_path], tmp_path / "out", execution=RAY)
+    def get(result: object) -> None:
+        raise cluster.exceptions.WorkerCrashedError
+
+    monkeypatch.setattr(cluster, "get", get)  # a real crash is tried again, which takes seconds
+    with pytest.raises(ShardsError, match=r"worker process was killed .* while it converted scene s0"):
+        build("images", [photos], tmp_path / "out", execution=RAY)
     assert not (tmp_path / "out").exists()
 
 
