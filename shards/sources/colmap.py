@@ -3,8 +3,7 @@
 Poses and pixels are COLMAP's own, which are ours too: world-to-camera, OpenCV axes, pixel centres at +0.5.
 Pinhole cameras with lens distortion (OPENCV and its like) keep their pixels and intrinsics, the distortion
 noted beside them; fisheye and spherical cameras have no intrinsics here. Models speak of pixels as a file
-stores them, so a photograph with an EXIF orientation is turned upright together with its camera. Needs
-pycolmap.
+stores them, so a photograph with an EXIF orientation is turned upright together with its camera.
 """
 
 import struct
@@ -17,8 +16,10 @@ import numpy as np
 
 from shards.format import Frame, Scene, ShardsError
 from shards.photographs import file_geometry
+from shards.sources.colmap_files import Camera, RegisteredImage, read_cameras, read_images
 from shards.sources.folders import check_folders, distinct_names, natural_key, subfolders
 
+_SUFFIXES = (".bin", ".txt")
 _PINHOLE = {"SIMPLE_PINHOLE", "PINHOLE"}
 _DISTORTED = {"SIMPLE_RADIAL", "RADIAL", "OPENCV", "FULL_OPENCV", "SIMPLE_DIVISION", "DIVISION"}
 
@@ -121,7 +122,6 @@ def read_model(path: Path, images: Path | None = None, name: str | None = None) 
     `images` is the folder of the photographs; by default `images` beside the model. The photographs need not
     exist. ShardsError where there is no model or it cannot be read.
     """
-    pycolmap = _pycolmap()
     path = Path(path)
     model = _model_folder(path, None)
     if model is None:
@@ -129,35 +129,30 @@ def read_model(path: Path, images: Path | None = None, name: str | None = None) 
     scene = model.parent.parent if model.parent.name == "sparse" else model.parent
     scene = scene if model != path or model.name in {"sparse", "0"} else path
     images = images if images is not None else scene / "images"
-    try:
-        reconstruction = pycolmap.Reconstruction(str(model))
-    except (ValueError, RuntimeError, IndexError, OSError, MemoryError) as error:
-        reason = " ".join(str(error).split())
-        raise ShardsError(f"the COLMAP model {model} cannot be read: {reason}") from None
-    registered = [reconstruction.images[i] for i in reconstruction.reg_image_ids()]
+    suffix = next(suffix for suffix in _SUFFIXES if _has(model, suffix))
+    cameras = read_cameras(model / f"cameras{suffix}")
+    registered = read_images(model / f"images{suffix}")
     if not registered:
         raise ShardsError(f"the COLMAP model {model} has no registered photograph")
     registered.sort(key=lambda image: natural_key(image.name))
-    frames = [_read_image(image, reconstruction.cameras[image.camera_id], images) for image in registered]
+    absent = [image for image in registered if image.camera not in cameras]
+    if absent:
+        raise ShardsError(f"the COLMAP model {model} lacks camera {absent[0].camera} of {absent[0].name}")
+    frames = [_colmap_frame(image, cameras[image.camera], images) for image in registered]
     return ColmapScene(name=name or distinct_names([scene])[0], frames=frames)
 
 
-def _read_image(image: Any, camera: Any, images: Path) -> ColmapFrame:
-    pose = image.cam_from_world
-    pose = pose() if callable(pose) else pose  # a property before pycolmap 3.12
-    model = camera.model.name
-    observed = image.get_observation_points2D()
+def _colmap_frame(image: RegisteredImage, camera: Camera, images: Path) -> ColmapFrame:
+    model = camera.model
     return ColmapFrame(
         name=image.name,
         path=images / image.name,
-        camera_size=(int(camera.height), int(camera.width)),
-        intrinsics=np.array(camera.calibration_matrix()) if model in _PINHOLE | _DISTORTED else None,
-        distortion=None
-        if model in _PINHOLE
-        else {"model": model, "params": [float(p) for p in camera.params]},
-        world_to_camera=np.array(pose.matrix())[:3],
-        points=np.array([p.point3D_id for p in observed], np.int64),
-        xy=np.array([p.xy for p in observed], np.float64).reshape(-1, 2),
+        camera_size=camera.size,
+        intrinsics=camera.intrinsics if model in _PINHOLE | _DISTORTED else None,
+        distortion=None if model in _PINHOLE else {"model": model, "params": list(camera.parameters)},
+        world_to_camera=image.world_to_camera,
+        points=image.points,
+        xy=image.xy,
     )
 
 
@@ -203,12 +198,11 @@ def _pixels_meant(
 
 def _model_folder(folder: Path, model: str | None) -> Path | None:
     places = [folder / model] if model else [folder / "sparse" / "0", folder / "sparse", folder]
-    for place in places:
-        if any(
-            (place / f"cameras{s}").is_file() and (place / f"images{s}").is_file() for s in (".bin", ".txt")
-        ):
-            return place
-    return None
+    return next((place for place in places if any(_has(place, suffix) for suffix in _SUFFIXES)), None)
+
+
+def _has(folder: Path, suffix: str) -> bool:
+    return (folder / f"cameras{suffix}").is_file() and (folder / f"images{suffix}").is_file()
 
 
 def _count_images(model: Path) -> int | None:
@@ -219,11 +213,3 @@ def _count_images(model: Path) -> int | None:
             head = file.read(8)
         return struct.unpack("<Q", head)[0] if len(head) == 8 else None
     return None
-
-
-def _pycolmap() -> Any:
-    try:
-        import pycolmap
-    except ImportError:
-        raise ShardsError("COLMAP models need pycolmap: pip install 'mumkit[datasets]'") from None
-    return pycolmap

@@ -5,7 +5,7 @@ The root holds `Undistorted_SfM/<scene>/{images,sparse-txt}` and, as it was publ
 cameras and depths; those of the first release do not. Files below 100 kB are ordinal masks and no depth: like
 D2-Net's scene files, and everything trained from them, the build leaves photographs out that have no depth
 map or such a small one. Overlap comes from the tracks and equals D2-Net's
-`overlap_matrix`. Needs pycolmap and h5py.
+`overlap_matrix`. Needs h5py.
 """
 
 import dataclasses

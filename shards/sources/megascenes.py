@@ -4,7 +4,7 @@ A scene of six digits lies in `images/aaa/bbb/` (a tree of `commons/<category>/0
 number of models in `reconstruct/aaa/bbb/colmap/<k>/` (`sparses/<k>/` in an earlier layout): each model is a
 scene of its own here, `aaa/bbb/k`, since models share no world frame. Only registered photographs are read.
 Their cameras have lens distortion, which is noted and not undone. Every photograph has a licence of its own,
-kept in the `raw_metadata.json` of its category: the frames' names lead there. Needs pycolmap.
+kept in the `raw_metadata.json` of its category: the frames' names lead there.
 """
 
 from collections.abc import Iterator, Sequence

@@ -5,7 +5,7 @@ A scene is `data/<id>/dslr/`. Undistorted pictures lie in `resized_undistorted_i
 pictures lie in `resized_images/` and have COLMAP's text model in `colmap/`, without intrinsics here. Only the
 `train` frames of `train_test_lists.json` are read: the `test` frames are the benchmark's. Frames marked as
 bad are left out too. The scenes of both versions of the dataset have this form. Its terms forbid passing the
-frames on, in shards too: the licence tag says so. Needs pycolmap for tracks and fisheye pictures.
+frames on, in shards too: the licence tag says so.
 """
 
 import dataclasses

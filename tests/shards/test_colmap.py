@@ -9,11 +9,8 @@ import shards
 from shards.build import BuildOptions, build
 from shards.encode import encode_frame
 from shards.format import BadPhotograph, ShardsError
-from shards.sources import colmap
 from shards.sources.colmap import Options, find, read, read_model
 from shards.verify import verify
-
-pytest.importorskip("pycolmap", reason="COLMAP models are read by pycolmap: pip install 'mumkit[datasets]'")
 
 REAL = (
     "llff_fern",
@@ -70,8 +67,7 @@ def model(tmp_path: Path) -> Callable[..., Path]:
 
 
 def to_binary(scene: Path) -> None:
-    import pycolmap
-
+    pycolmap = pytest.importorskip("pycolmap", reason="writes COLMAP's binary files")
     folder = scene / "sparse" / "0"
     pycolmap.Reconstruction(str(folder)).write_binary(str(folder))
     for path in folder.glob("*.txt"):
@@ -189,14 +185,6 @@ def test_damaged_model_is_refused_in_one_line(model: Callable[..., Path], tmp_pa
 def test_folder_without_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ShardsError, match="holds no COLMAP model"):
         list(find([tmp_path], Options()))
-
-
-def test_missing_pycolmap_names_the_extra(
-    model: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pycolmap", None)
-    with pytest.raises(ShardsError, match=r"mumkit\[datasets\]"):
-        colmap.read_model(model())
 
 
 def test_real_photographs_with_models(testdata: Callable[[str], Path], tmp_path: Path) -> None:

@@ -13,8 +13,6 @@ from shards.sources.megadepth import Options, find, read, read_depth
 from tests.trees import megadepth, proof
 from tests.trees.world import View, render_world
 
-pytest.importorskip("pycolmap", reason="MegaDepth needs pycolmap: pip install 'mumkit[datasets]'")
-
 WORLD = render_world(6, size=megadepth.SIZE, seed=2)
 
 

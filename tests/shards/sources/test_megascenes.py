@@ -10,8 +10,6 @@ from shards.sources.megascenes import Options, find
 from tests.trees import megascenes, proof
 from tests.trees.world import View, render_world
 
-pytest.importorskip("pycolmap", reason="MegaScenes needs pycolmap: pip install 'mumkit[datasets]'")
-
 WORLD = render_world(6, seed=2)
 
 

@@ -12,8 +12,6 @@ from tests.trees import proof, scannetpp
 from tests.trees.nerfstudio import points_there
 from tests.trees.world import View, render_world
 
-pytest.importorskip("pycolmap", reason="ScanNet++ needs pycolmap: pip install 'mumkit[datasets]'")
-
 WORLD = render_world(7, seed=2)
 
 
