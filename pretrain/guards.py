@@ -1,13 +1,21 @@
-"""Guards of the update: a loss or gradient that is not finite must never reach the weights, on any rank.
+"""Guards of a run: nothing that is not finite reaches the weights, and not too much of the data is damaged.
 
-The decision is taken on the device, without waiting for it: the flag is handed to the fused optimizer, which
-skips the update where it is set (the mechanism made for gradient scalers), and it latches, so that no later
-update happens either. The host learns of it when the metrics are next collected, and then stops, naming the
-step. Loss and norm are already reduced over all ranks, hence every rank holds the same flag and stops at the
-same step.
+A loss or gradient that is not finite must never reach the weights, on any rank. The decision is taken on the
+device, without waiting for it: the flag is handed to the fused optimizer, which skips the update where it is
+set (the mechanism made for gradient scalers), and it latches, so that no later update happens either. The host
+learns of it when the metrics are next collected, and then stops, naming the step. Loss and norm are already
+reduced over all ranks, hence every rank holds the same flag and stops at the same step. Damaged frames are
+substituted by the loader; here they are counted, from rows that are the same on every rank.
 """
 
+from collections import deque
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import torch
+
+DAMAGE_WINDOW = 100
+"""Steps over which the share of damaged frames is taken."""
 
 
 class NonFiniteError(RuntimeError):
@@ -37,3 +45,35 @@ class FiniteGuard:
         self.tripped = torch.maximum(self.tripped, (~finite).to(self.tripped.dtype))
         optimizer.grad_scale = None
         optimizer.found_inf = self.tripped
+
+
+class TooMuchDamageError(RuntimeError):
+    """More of the data is damaged than the run allows; said in one sentence with the mend."""
+
+    def __init__(self, step: int, frames: int, images: int, limit: float) -> None:
+        super().__init__(
+            f"step {step}: {frames} of the frames of {DAMAGE_WINDOW} steps ({frames / images:.2%}) were damaged and"
+            f" others stood in for them, more than --damage-limit {limit:g}: quarantine.jsonl in the run's folder"
+            " lists them, python -m shards repair DIR --quarantine FILE takes them out, and a larger"
+            " --damage-limit goes on with them"
+        )
+
+
+class DamageGuard:
+    """Counts the frames of the last steps in whose place others were shown, and stops the run at a share.
+
+    `limit` is a share of the images of `DAMAGE_WINDOW` steps, also before so many are done: a single damaged
+    frame at the first step is no reason to stop.
+    """
+
+    def __init__(self, limit: float, images_per_step: int) -> None:
+        self.limit, self.images = limit, images_per_step * DAMAGE_WINDOW
+        self._recent: deque[int] = deque(maxlen=DAMAGE_WINDOW)
+
+    def watch(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Count the rows of some steps, equal on all ranks. TooMuchDamageError, then, on all of them."""
+        for row in rows:
+            events = row.get("substituted", ())
+            self._recent.append(sum(event.get("frame") is not None for event in events))
+            if sum(self._recent) > self.limit * self.images:
+                raise TooMuchDamageError(row["step"], sum(self._recent), self.images, self.limit)

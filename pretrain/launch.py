@@ -19,7 +19,7 @@ from pretrain.commandline import Command
 from pretrain.errors import InputError
 from pretrain.evaluation import Evaluation
 from pretrain.files import read_json, write_json
-from pretrain.guards import NonFiniteError
+from pretrain.guards import NonFiniteError, TooMuchDamageError
 from pretrain.optim import describe_schedule
 from pretrain.parallel import World, check_world, lanes_per_pass, on_first, pick_device, process_group
 from pretrain.recipes import hash_of, identity, to_dict
@@ -208,7 +208,7 @@ def run_to_the_end(job: Job) -> None:
     try:
         trainer = Trainer(job)
         trainer.run()
-    except (NonFiniteError, SaveFailedError) as error:
+    except (NonFiniteError, SaveFailedError, TooMuchDamageError) as error:
         if job.world.first:
             ended("failed", str(error))
         raise
@@ -239,4 +239,4 @@ def run_to_the_end(job: Job) -> None:
 
 def user_errors() -> tuple[type[Exception], ...]:
     """The errors that are told in one sentence, without a traceback."""
-    return (InputError, NonFiniteError, shards.ShardsError, mum.WeightsError)
+    return (InputError, NonFiniteError, TooMuchDamageError, shards.ShardsError, mum.WeightsError)

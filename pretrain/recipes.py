@@ -55,6 +55,9 @@ class RunConfig:
     """updates of the whole run"""
     workers: int = 8
     """processes that decode images, for each rank; 0: decode in the training process"""
+    damage_limit: float = 0.01
+    """share of the frames of 100 steps that may be damaged, and others shown in their place, before the run
+    stops"""
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

@@ -37,6 +37,7 @@ class RunFolder:
         self.config = root / "config.json"
         self.status = root / "status.json"
         self.metrics = root / "metrics.jsonl"
+        self.quarantine = root / "quarantine.jsonl"
         self.pictures = root / "pictures"
         self.checkpoints = root / "checkpoints"
         self.tensorboard = root / "tensorboard"
