@@ -71,10 +71,11 @@ class Loader:
         self._batches = MicroBatches(self.plan, groups, cameras=cameras)
 
     def __iter__(self) -> Iterator[Batch]:
-        # Forked workers share their batches' memory with this process and leave what they inherit as it is.
+        # Forked workers share their batches' memory with this process; others send copies.
         forked = self.workers > 0 and sys.platform == "linux"
+        in_ring = forked or not self.workers
         source = data.DataLoader(
-            self._batches.shared(self.workers, self.prefetch) if forked else self._batches,
+            self._batches.with_ring(self.workers, self.prefetch) if in_ring else self._batches,
             sampler=_From(self.start_step * self.micro_batches_per_step),
             batch_size=None,
             num_workers=self.workers,

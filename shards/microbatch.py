@@ -73,28 +73,35 @@ class MicroBatches(data.Dataset):
         self.cameras = cameras and plan.config.flip != "view"
         self._decoder = Decoder()
 
-    def shared(self, workers: int, prefetch: int) -> "MicroBatches":
-        """The same for `workers` forked processes, each up to `prefetch` batches ahead."""
+    def with_ring(self, workers: int, prefetch: int) -> "MicroBatches":
+        """The same, its batches in a ring: of `workers` forked processes, each up to `prefetch` ahead, or of this
+        one if 0."""
         size = self.plan.config.size
         shape = (len(self.groups[0]) * self.plan.config.images_per_lane, size, size)
         # The trainer holds one batch while it asks for the next.
-        ring = Ring(owners=workers, each=prefetch + 2, shape=shape)
+        ring = Ring(owners=max(workers, 1), each=(prefetch if workers else 0) + 2, shape=shape)
         return MicroBatches(self.plan, self.groups, cameras=self.cameras, ring=ring)
 
     def __getitem__(self, number: int) -> Batch | Sent | Exception:
         step, group = divmod(number, len(self.groups))
-        worker, slot = data.get_worker_info(), None
         try:
-            if self.ring is None or worker is None or (slot := self.ring.take(worker.id)) is None:
-                return self.load(step, self.groups[group])
-            batch = self.load(step, self.groups[group], pictures(self.ring.array(slot)))
-            return Sent(batch, "images", self.ring, slot)
-        except BaseException as error:
-            if slot is not None:
-                self.ring.release(slot)
-            if isinstance(error, ShardsError):
-                return error
+            return self._load_in_ring(step, self.groups[group])
+        except ShardsError as error:
+            return error
+
+    def _load_in_ring(self, step: int, lanes: tuple[int, ...]) -> Batch | Sent:
+        worker = data.get_worker_info()
+        slot = self.ring.take(worker.id if worker else 0) if self.ring else None
+        if self.ring is None or slot is None:
+            return self.load(step, lanes)
+        if worker is None:
+            return self.load(step, lanes, self.ring.lease(slot))
+        try:
+            batch = self.load(step, lanes, pictures(self.ring.array(slot)))
+        except BaseException:
+            self.ring.release(slot)
             raise
+        return Sent(batch, "images", self.ring, slot)
 
     def load(self, step: int, lanes: tuple[int, ...], images: torch.Tensor | None = None) -> Batch:
         """The batch of these lanes at this step; its pixels in `images` if given."""

@@ -1,9 +1,9 @@
 """Batches' pixels in memory that workers and trainer share and use again and again, so that no page is fresh.
 
-A fresh shared buffer costs a page fault every 4 KB, in the worker and again in the trainer. Here each worker has
-a few slots for good: it fills a free one, its number travels to the trainer, and the slot is free again once the
-last tensor or array over it is gone there. A worker without a free slot sends its batch the usual way, so no
-batch in use is ever overwritten. The memory is inherited by fork and needs no room in /dev/shm. This file knows
+A fresh buffer costs a page fault every 4 KB, in the worker and again in the trainer. Here each worker has a few
+slots for good: it fills a free one, its number travels to the trainer, and the slot is free again once the last
+tensor or array over it is gone there. A worker without a free slot sends its batch the usual way, so no batch in
+use is ever overwritten. The memory is inherited by fork and needs no room in /dev/shm. This file knows
 nothing of what a batch is made of.
 """
 
@@ -55,6 +55,10 @@ class Ring:
         """A slot's memory (n, h, w, 3), for whoever took the slot to fill."""
         return self._slots[slot].reshape(self.shape)
 
+    def lease(self, slot: int) -> torch.Tensor:
+        """A slot's pictures (n, 3, h, w), which give it back with the last view of them."""
+        return pictures(np.asarray(_Lease(self, slot)))
+
     @property
     def in_use(self) -> int:
         """Slots that are filled, on their way or held."""
@@ -78,8 +82,7 @@ class Sent:
 
 
 def _received(whole: Any, field: str, number: int, slot: int) -> Any:
-    lease = _Lease(_RINGS[number], slot)
-    setattr(whole, field, pictures(np.asarray(lease)))
+    setattr(whole, field, _RINGS[number].lease(slot))
     return whole
 
 

@@ -91,8 +91,9 @@ def test_batches_that_are_kept_and_batches_that_are_dropped_are_the_same(
     assert kept[0].images.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_memory_is_used_again(ramps: Callable[..., Dataset]) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_memory_is_used_again(ramps: Callable[..., Dataset], workers: int) -> None:
     places = set()
-    for batch in islice(Loader(ramps([20, 11]), CONFIG, workers=1), 20):
+    for batch in islice(Loader(ramps([20, 11]), CONFIG, workers=workers), 20):
         places.add(batch.images.data_ptr())
     assert len(places) <= 4
