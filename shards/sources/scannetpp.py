@@ -91,10 +91,11 @@ def _undistorted(dslr: Path) -> tuple[list[Frame], set[str]]:
     transforms = read_transforms(dslr / "nerfstudio" / "transforms_undistorted.json")
     listed = [*transforms.listed, *transforms.tests]
     frames = [transforms.frame(entry, images / Path(entry.file).name) for entry in listed]
-    if (dslr / "colmap" / "points3D.txt").is_file():
+    if (dslr / "colmap" / "images.txt").is_file():
         model = colmap.read_model(dslr / "colmap")
         points = {registered.name: registered.points for registered in model.frames}
-        frames = [dataclasses.replace(frame, points=points.get(frame.name)) for frame in frames]
+        if any(map(len, points.values())):  # a model of poses alone says nothing of overlap
+            frames = [dataclasses.replace(frame, points=points.get(frame.name)) for frame in frames]
     return frames, {Path(entry.file).name for entry in listed if entry.is_bad}
 
 

@@ -67,6 +67,17 @@ def test_overlap_comes_from_colmaps_tracks_where_they_are(
     assert all(frame.points is None for frame in read(task).frames)
 
 
+def test_model_without_observations_does_not_mean_no_overlap(
+    tree: tuple[Path, dict[str, View]], tmp_path: Path
+) -> None:
+    shutil.copytree(tree[0] / "data", tmp_path / "data")
+    path = next(tmp_path.rglob("images.txt"))
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("#")]
+    path.write_text("".join(f"{line}\n\n" for line in lines[::2]))
+    (task,) = find([tmp_path], Options())
+    assert all(frame.points is None for frame in read(task).frames)
+
+
 def test_fisheye_pictures_have_poses_and_no_intrinsics(
     tree: tuple[Path, dict[str, View]], tmp_path: Path
 ) -> None:
