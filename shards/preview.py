@@ -44,7 +44,8 @@ def in_words(drawn: Sequence[LaneStep]) -> str:
     """What was drawn, in a sentence without its end."""
     known = [step.overlap for step in drawn if np.isfinite(step.overlap)]
     mean = f"mean overlap of views drawn together {np.mean(known):.3f}" if known else "overlap unknown"
-    return f"{len(drawn)} sequences of {len(drawn[0].frames)} views, {mean}"
+    sequences, views = len(drawn), len(drawn[0].frames)
+    return f"{sequences} sequence{'s' * (sequences != 1)} of {views} view{'s' * (views != 1)}, {mean}"
 
 
 def largest_overlap(chunk: Chunk, frames: np.ndarray, place: int) -> float:

@@ -73,16 +73,21 @@ of each other, those that were drawn together outlined. Cameras are seen from ab
 def _sequence(dataset: Dataset, drawn: LaneStep, number: int, size: int) -> str:
     chunk_number = int(drawn.chunks[0])
     chunk = dataset.chunk(chunk_number)
-    overlap = f"{drawn.overlap:.2f}" if np.isfinite(drawn.overlap) else "unknown"
-    measured = chunk.meta["overlap_from"]
     height = _fitting_height(chunk.sizes[drawn.frames], size)
     views = "".join(_view(dataset, chunk, drawn, place, height) for place in range(len(drawn.frames)))
+    facts = f"{escape(chunk.source)} · licence {escape(chunk.meta['licence'])} · "
+    if chunk.num_frames == 1:
+        facts, plots = facts + "a single picture", ""
+    else:
+        overlap = f"{drawn.overlap:.2f}" if np.isfinite(drawn.overlap) else "unknown"
+        measured = chunk.meta["overlap_from"]
+        facts += f"{chunk.num_frames} frames in the chunk · mean overlap of the views <b>{overlap}</b>"
+        facts += f" (from {escape(measured)})" if measured != "unknown" else ""
+        plots = f"""<div class="plots">
+<figure><figcaption>Overlap of all frames</figcaption>{_matrix(chunk, drawn.frames)}</figure>
+<figure><figcaption>Cameras from above</figcaption>{_cameras(chunk, drawn.frames)}</figure></div>"""
     return f"""<section><h2><span class="number">{number}</span> {escape(chunk.scene)}</h2>
-<p class="facts">{escape(chunk.source)} · licence {escape(chunk.meta["licence"])} · {chunk.num_frames} frames in the
-chunk · mean overlap of the views <b>{overlap}</b>{f" (from {escape(measured)})" if measured != "unknown" else ""}</p>
-<div class="views">{views}</div>
-<div class="plots"><figure><figcaption>Overlap of all frames</figcaption>{_matrix(chunk, drawn.frames)}</figure>
-<figure><figcaption>Cameras from above</figcaption>{_cameras(chunk, drawn.frames)}</figure></div></section>
+<p class="facts">{facts}</p><div class="views">{views}</div>{plots}</section>
 """
 
 

@@ -80,6 +80,14 @@ def test_page_tells_overlap_and_cameras_or_that_there_are_none(
     assert "Nobody measured the overlap" in page and "no cameras" in page and "<b>unknown</b>" in page
 
 
+def test_single_pictures_are_shown_without_overlap_and_cameras(
+    ramps: Callable[..., Dataset], tmp_path: Path
+) -> None:
+    page = page_of(ramps([1, 1]), tmp_path / "page.html", sequences=2)
+    assert "2 sequences of 1 view, overlap unknown" in page and page.count("a single picture") == 2
+    assert "<svg" not in page and "Nobody measured" not in page
+
+
 def test_names_cannot_break_the_page(
     ramps: Callable[..., Dataset], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
