@@ -4,5 +4,5 @@ A run function takes the parsed arguments, prints, and returns the exit code; Sh
 damage, said in one sentence by the caller. A command is listed in `COMMANDS` and nowhere else.
 """
 
-COMMANDS = ("build", "info", "verify", "repair", "preview", "plan")
+COMMANDS = ("build", "info", "verify", "repair", "preview", "plan", "bench")
 """Modules of this package, in the order of the help page."""
