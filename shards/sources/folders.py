@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -70,9 +71,9 @@ def distinct_names(folders: Sequence[Path]) -> list[str]:
     length = 1
     while len(set(names)) < len(names) and length < max(map(len, parts)):
         length += 1
-        clashing = {name for name in names if names.count(name) > 1}
+        taken = Counter(names)
         names = [
-            "/".join(own[-length:]) if name in clashing else name
+            "/".join(own[-length:]) if taken[name] > 1 else name
             for own, name in zip(parts, names, strict=True)
         ]
     if len(set(names)) < len(names):  # such as x and x/images

@@ -9,6 +9,7 @@ task for each of a million would cost more than the pictures.
 import os
 import re
 import tarfile
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,9 +167,9 @@ def _scene_names(pictures: Sequence[tuple[Path, Path]]) -> list[str]:
 
 
 def _slices(tars: Sequence[Path], as_told: bool, options: Options) -> Iterator[TarTask]:
-    stems = [tar.stem for tar in tars]
+    taken = Counter(tar.stem for tar in tars)
     for tar in tars:
-        stem = tar.stem if stems.count(tar.stem) == 1 else f"{tar.resolve().parent.name}/{tar.stem}"
+        stem = tar.stem if taken[tar.stem] == 1 else f"{tar.resolve().parent.name}/{tar.stem}"
         for begin in range(0, max(1, tar.stat().st_size), _SLICE):
             yield TarTask(
                 name=f"{stem}#{begin // _SLICE}",
