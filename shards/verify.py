@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from shards import format as fmt
+from shards.cache import write_whole
 from shards.chunk import parse_meta, parse_overlap
 from shards.manifest import read_index_header, read_manifest
 from shards.png import decode_png
@@ -94,9 +95,9 @@ class _State:
             for line in lines[1:]:
                 with contextlib.suppress(ValueError):
                     self.rows.update(json.loads(line))
-            self.file = self.path.open("w")
-            for line in (self.what, *({name: rows} for name, rows in self.rows.items())):
-                self.file.write(json.dumps(line) + "\n")
+            kept = (self.what, *({name: rows} for name, rows in self.rows.items()))
+            write_whole(self.path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            self.file = self.path.open("a")
         return self
 
     def add(self, name: str, rows: list[dict[str, Any]]) -> None:

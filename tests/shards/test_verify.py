@@ -1,4 +1,5 @@
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,9 +10,12 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from shards.build import BuildOptions, build
-from shards.format import NotADataset
+from shards.format import NotADataset, ShardsError
 from shards.reader import CorruptFrame, open_dataset
-from shards.verify import verify
+from shards.storage import Folder, open_storage
+from shards.verify import Damage, check_shard, parse_index, sha256, verify
+from shards.writer import pack_index
+from tests.shards.servers import files, serving
 
 
 @pytest.fixture(scope="module")
@@ -142,3 +146,66 @@ def test_meta_that_breaks_the_schema_is_damage(dataset: Path) -> None:
     broken = json.dumps(meta).encode()[:size].ljust(size)
     change(shard, lambda data: data.__setitem__(slice(start, start + size), broken))
     assert any("no chunk's meta" in d.reason for d in verify(dataset))
+
+
+def test_a_dataset_far_away_is_verified_byte_by_byte(dataset: Path, tmp_path: Path) -> None:
+    with serving(files(dataset)) as server:
+        server.troubled = True
+        far = open_storage(server.url, cache=tmp_path / "cache")
+        assert verify(far) == []
+        change(dataset / "shards" / "images-000000.tar", lambda data: data.__setitem__(700, data[700] ^ 1))
+        (dataset / "shards" / "images-000001.tar").unlink()
+        found = {(d.shard, d.reason) for d in verify(far)}
+    assert ("shards/images-000000.tar", "fails its sha256") in found
+    assert ("shards/images-000001.tar", "is missing") in found
+    assert not list((tmp_path / "cache").rglob("*.tar"))
+
+
+def test_a_check_that_was_stopped_goes_on_where_it_was(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    change(dataset / "shards" / "images-000000.tar", lambda data: data.__setitem__(700, data[700] ^ 1))
+    expected, checked = verify(dataset), []
+    state, stops = tmp_path / "state", [True]
+
+    def check(files_: Folder, shard: dict, *, decode: bool) -> list[Damage]:
+        if checked and stops:
+            raise KeyboardInterrupt
+        checked.append(shard["name"])
+        return check_shard(files_, shard, decode=decode)
+
+    monkeypatch.setattr("shards.verify.check_shard", check)
+    with pytest.raises(KeyboardInterrupt):
+        verify(dataset, state=state)
+    stops.clear()
+    with state.open("a") as torn:
+        torn.write('{"shards/im')
+    assert verify(dataset, state=state) == expected
+    assert checked == [shard["name"] for shard in open_dataset(dataset).shards]
+    assert not state.exists()
+
+
+def test_a_state_of_another_check_is_refused_and_kept(dataset: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").write_text("mine\n")
+    with pytest.raises(ShardsError, match="is not the state of this check"):
+        verify(dataset, state=tmp_path / "notes")
+    assert (tmp_path / "notes").read_text() == "mine\n"
+
+
+def test_pictures_that_do_not_decode_are_found_if_asked_for(dataset: Path) -> None:
+    opened = open_dataset(dataset)
+    offset, size, _ = opened._member(0, 1, 0)
+    shard = opened.shards[0]
+    tar, index = dataset / shard["name"], (dataset / shard["name"]).with_suffix(".idx")
+    change(tar, lambda data: data.__setitem__(slice(offset, offset + size), bytes(size)))
+    chunks, members = parse_index(index.read_bytes(), "index")
+    members = members.copy()
+    members["crc"][members["offset"] == offset] = zlib.crc32(bytes(size))
+    index.write_bytes(pack_index(chunks, members, shard["frames"], shard["bytes"]))
+    sums = {"sha256": sha256(tar), "index_sha256": sha256(index)}
+    lines = (dataset / "manifest.jsonl").read_text().splitlines()
+    lines[1] = json.dumps(json.loads(lines[1]) | sums)
+    (dataset / "manifest.jsonl").write_text("\n".join(lines))
+    assert verify(dataset) == []
+    (found,) = verify(dataset, decode=True)
+    assert found.offset == offset and found.reason.startswith("does not decode")
