@@ -174,12 +174,13 @@ class Coverage:
             raise UnfitError(pool)
         lengths = dict(zip(*(a.tolist() for a in np.unique(pool.frames, return_counts=True)), strict=True))
         steps = max(1, round(pool.frames.sum(dtype=np.int64) / views))
-        for _ in range(_TRIES):
+        for tried in range(_TRIES):
             slots = dict(zip(sizes.tolist(), self._slots_before(steps)[:, number].tolist(), strict=True))
             types, uncovered = cut(lengths, slots, int(sizes[0]))
             if not uncovered:
                 return steps, types
-            steps += max(1, int(uncovered / views))
+            # Longer strides after a while: some data leave most of every step to repeats.
+            steps += max(1, int(uncovered / views * (1 + tried / 10)))
         raise UnfitError(pool)
 
     def _tabulate(self, cuts: list[list[Type]]) -> None:

@@ -55,8 +55,13 @@ def grow(
     Returns:
         R int64 arrays: the frames drawn, set after set.
     """
-    rows, most = np.arange(len(cuts)), max(map(len, overlaps))
     lengths = [sum(sizes) for sizes in cuts]
+    # Longest first, so that the chunks that still grow are always the first rows.
+    order = sorted(range(len(cuts)), key=lambda row: -lengths[row])
+    overlaps, cuts, keys = [overlaps[row] for row in order], [cuts[row] for row in order], keys[order]
+    begun = begun and [begun[row] for row in order]
+    growing = np.searchsorted(-np.array(lengths)[order], -np.arange(max(lengths))).tolist()
+    rows, most = np.arange(len(cuts)), max(map(len, overlaps))
     # The turns at which a chunk draws an anchor, and the size of the set that then begins.
     anchors: list[list[tuple[int, int]]] = [[] for _ in range(max(lengths) + 1)]
     # `best` is the byte that decides a frame's weight: its overlap with the set so far, or 255 when it is gone.
@@ -82,24 +87,26 @@ def grow(
     flat, base = known.reshape(-1, most), rows * most
     drawn = np.empty((len(anchors), len(cuts)), np.int64)
     weights, added = np.empty(best.shape), np.empty_like(best)
-    for turn in range(len(anchors) - 1):
+    for turn, some in enumerate(growing):
         for row, _ in anchors[turn]:
             best[row][best[row] != _USED] = 0
-        table.take(best, out=weights, mode="clip")
+        now, chances, picked = best[:some], weights[:some], drawn[turn, :some]
+        table.take(now, out=chances, mode="clip")
         # A window into the draws that is another at every turn.
         at = turn * _STRIDE % _DRAWS
-        weights *= draws[:, at : at + most]
-        weights.argmax(1, out=drawn[turn])
+        chances *= draws[:some, at : at + most]
+        chances.argmax(1, out=picked)
         if connected:
-            flat.take(base + drawn[turn], axis=0, out=added, mode="clip")
-            np.maximum(best, added, out=best)
+            flat.take(base[:some] + picked, axis=0, out=added[:some], mode="clip")
+            np.maximum(now, added[:some], out=now)
             continue
-        best[rows, drawn[turn]] = _USED
+        now[rows[:some], picked] = _USED
         for row, size in anchors[turn]:
             count = len(overlaps[row])
-            first = _first_bytes(known[row, :count, :count], int(drawn[turn, row]), size, rule)
+            first = _first_bytes(known[row, :count, :count], int(picked[row]), size, rule)
             np.maximum(best[row, :count], first, out=best[row, :count])
-    return [drawn[:length, row] for row, length in enumerate(lengths)]
+    place = {row: at for at, row in enumerate(order)}
+    return [drawn[:length, place[row]] for row, length in enumerate(lengths)]
 
 
 def _draws(keys: np.ndarray, most: int) -> np.ndarray:

@@ -32,7 +32,7 @@ from shards.data_config import DataConfig, PlanError
 from shards.draw import grow, overlap_of
 from shards.format import UNKNOWN, CorruptFrame
 from shards.streams import mix, stream
-from shards.view_counts import CYCLE, Schedule, view_counts
+from shards.view_counts import CYCLE, Schedule, chances_for, view_counts
 
 __all__ = ["FIXED", "DataConfig", "LaneStep", "Part", "Plan", "PlanError", "Tables", "stream"]
 
@@ -117,7 +117,9 @@ class Plan:
         self.chunks, self.frames = chosen[usable], frames[usable]
         scenes, images = config.multi_view_scenes, config.scene_images
         uniform = stream(config.seed, _COUNTS).random((CYCLE, scenes))
-        counts = view_counts(images, scenes, views, uniform)
+        counts = view_counts(
+            images, scenes, views, uniform, chances_for(images, scenes, views, self._held(views[1]))
+        )
         counts = np.pad(counts, ((0, 0), (0, config.single_images)), constant_values=1)
         try:
             self.coverage = Coverage(
@@ -155,11 +157,28 @@ class Plan:
         high = min(high, largest)
         return max(low, images - (scenes - 1) * high), min(high, images - (scenes - 1) * low)
 
+    def _held(self, most: int) -> np.ndarray:
+        """(most + 1,) share of the frames, by the sources' weights, in scenes of at most so many frames."""
+        held, total = np.zeros(most + 1), 0.0
+        for part in self._parts():
+            inside = slice(*np.searchsorted(self.chunks, [part.first, part.end]))
+            frames = self.frames[inside]
+            if self.config.single_images:
+                frames = frames[frames > 1]
+            if len(frames):
+                counted = np.bincount(np.minimum(frames, most + 1), weights=frames, minlength=most + 2)
+                held += part.weight * (counted.cumsum() / counted.sum())[:-1]
+                total += part.weight
+        return held / total
+
+    def _parts(self) -> tuple[Part, ...]:
+        whole = Part(name="", weight=1.0, first=0, end=len(self.dataset.frames_per_chunk))
+        return getattr(self.dataset, "parts", (whole,))
+
     def _pools(self, low: int) -> list[Pool]:
         """The sources' chunks, those of one frame apart where they have slots of their own."""
-        whole = Part(name="", weight=1.0, first=0, end=len(self.dataset.frames_per_chunk))
         pools = []
-        for part in getattr(self.dataset, "parts", (whole,)):
+        for part in self._parts():
             inside = slice(*np.searchsorted(self.chunks, [part.first, part.end]))
             rows, frames = np.arange(inside.start, inside.stop), self.frames[inside]
             single = (frames == 1) & bool(self.config.single_images)

@@ -12,32 +12,69 @@ CYCLE = 1024
 """Steps after which the view counts repeat (the scenes, frames and crops do not)."""
 
 
-def view_counts(images: int, scenes: int, views: tuple[int, int], uniform: np.ndarray) -> np.ndarray:
+def view_counts(
+    images: int,
+    scenes: int,
+    views: tuple[int, int],
+    uniform: np.ndarray,
+    weights: tuple[float, ...] | None = None,
+) -> np.ndarray:
     """(T, scenes) int64 counts within `views`, each row independent and uniform but for its sum, `images`.
 
-    `uniform` (T, scenes) are the random numbers in [0, 1) that decide.
+    `uniform` (T, scenes) are the random numbers in [0, 1) that decide. `weights` are the chances of the counts
+    low .. high, if not equal.
     """
     low, high = views
-    ways = _ways(images - scenes * low, scenes, high - low)
+    chances = weights or (1.0,) * (high - low + 1)
+    ways = _ways(images - scenes * low, scenes, chances)
     counts = np.empty(uniform.shape, np.int64)
     left = np.full(len(uniform), images - scenes * low)
     for i in range(scenes):
         # P(this count = x) is proportional to the ways in which the rest can make up the remainder.
         rest = left[:, None] - np.arange(high - low + 1)
-        weight = np.where(rest >= 0, ways[scenes - 1 - i][np.maximum(rest, 0)], 0).cumsum(1)
+        weight = np.where(rest >= 0, ways[scenes - 1 - i][np.maximum(rest, 0)], 0) * chances
+        weight = weight.cumsum(1)
         counts[:, i] = (weight <= uniform[:, i, None] * weight[:, -1:]).sum(1)
         left -= counts[:, i]
     return counts + low
 
 
 @lru_cache(maxsize=64)
-def _ways(total: int, scenes: int, most: int) -> np.ndarray:
-    """ways[n, t]: the share of draws of n numbers in 0..most that sum to t."""
+def _ways(total: int, scenes: int, chances: tuple[float, ...]) -> np.ndarray:
+    """ways[n, t]: the share of draws of n numbers, 0.. with these chances, that sum to t."""
     ways = np.zeros((scenes, total + 1))
     ways[0, 0] = 1
     for n in range(1, scenes):
-        ways[n] = np.convolve(ways[n - 1], np.full(most + 1, 1 / (most + 1)))[: total + 1]
+        ways[n] = np.convolve(ways[n - 1], np.array(chances) / sum(chances))[: total + 1]
     return ways
+
+
+def chances_for(
+    images: int, scenes: int, views: tuple[int, int], held: np.ndarray, spare: float = 1.25
+) -> tuple[float, ...] | None:
+    """Chances of the view counts low .. high that suit scenes of these sizes; None where equal ones do.
+
+    `held[n]` is the share of all frames that lie in scenes of at most n frames. Such scenes can be shown in no
+    more than n views, so as large a share of all views must come in such counts, and a little to spare. The
+    chances are raised for them as far as that asks, and as the mean, images / scenes, allows.
+    """
+    low, high = views
+    sizes = np.arange(low, high + 1)
+    wanted, chances = (
+        np.minimum(held[np.minimum(sizes, len(held) - 1)] * spare, 1.0)[:-1],
+        np.ones(len(sizes)),
+    )
+    for _ in range(200):
+        rest = images - scenes * low - (sizes - low)
+        ways = _ways.__wrapped__(images - scenes * low, scenes, tuple(chances))[scenes - 1]
+        shown = np.where(rest >= 0, ways[np.maximum(rest, 0)], 0) * chances * sizes
+        short = wanted - (shown / shown.sum()).cumsum()[:-1]
+        if not len(short) or short.max() <= 0:
+            break
+        chances[: int(short.argmax()) + 1] *= 1.1
+    else:
+        chances = chances.round(6)
+    return None if (chances == 1).all() else tuple(chances.tolist())
 
 
 class Schedule:

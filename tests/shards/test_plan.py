@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shards.format import CorruptFrame
 from shards.plan import DataConfig, Plan, PlanError
 from shards.streams import permute
-from shards.view_counts import Schedule, view_counts
+from shards.view_counts import Schedule, chances_for, view_counts
 
 
 class Tables:
@@ -59,6 +59,26 @@ def test_view_counts_are_uniform_given_their_sum() -> None:
     assert set(seen) == set(legal)
     expected = 6000 / len(legal)
     assert sum((n - expected) ** 2 / expected for n in seen.values()) < 40  # chi-square, 11 degrees
+
+
+def test_view_counts_are_uniform_unless_small_scenes_hold_more_than_small_counts_show() -> None:
+    none, third = np.zeros(25), np.where(np.arange(25) >= 12, 0.3, 0)
+    assert chances_for(96, 7, (2, 24), none) is None
+    chances = chances_for(96, 7, (2, 24), third)
+    assert chances is not None
+    assert np.all(np.diff(chances) <= 0)
+    counts = view_counts(96, 7, (2, 24), np.random.default_rng(0).random((4000, 7)), chances)
+    assert (counts.sum(1) == 96).all()
+    assert counts[counts <= 12].sum() / counts.sum() == pytest.approx(0.3 * 1.25, abs=0.02)
+
+
+def test_small_scenes_cost_few_repeats_while_the_mean_allows() -> None:
+    mixed = Plan(Tables([96] * 400 + [12] * 1400), DataConfig())
+    (source,) = mixed.summary()["sources"]
+    assert source["repeat_rate"] < 0.2
+    # A mean of 13.7 views leaves no room for half of all frames in scenes of 5: shown all the same, at a price.
+    (source,) = Plan(Tables([96] * 100 + [5] * 1920), DataConfig()).summary()["sources"]
+    assert 1 < source["repeat_rate"] < 10
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=4), st.integers(1, 9), st.integers(0, 3000))
