@@ -96,7 +96,7 @@ class Cache:
         except OSError as error:
             raise ShardsError(
                 f"{self.folder} cannot hold what is downloaded: {error.strerror or error};"
-                " name another folder with --cache DIR, or in MUM_CACHE"
+                " name another folder in the environment variable MUM_CACHE"
             ) from None
 
     def _mark(self) -> None:
@@ -107,7 +107,7 @@ class Cache:
         if any(not path.name.startswith(TAG) for path in self.folder.iterdir()):
             raise ShardsError(
                 f"{self.folder} is no cache of mumkit's (it holds files and no {TAG}), so nothing in it is"
-                " touched: name another folder with --cache DIR, or in MUM_CACHE"
+                " touched: name another folder in the environment variable MUM_CACHE"
             )
         write_whole(tag, _TAG_TEXT)
 

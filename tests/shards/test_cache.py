@@ -133,7 +133,7 @@ def test_users_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_folder_that_cannot_be_written_is_told_with_the_mend(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(ShardsError, match="name another folder with --cache DIR"):
+    with pytest.raises(ShardsError, match="name another folder in the environment variable MUM_CACHE"):
         Cache(tmp_path / "file")
 
 

@@ -270,3 +270,30 @@ def test_descriptors_and_threads_stay_as_many(far: tuple[Server, Open]) -> None:
         chunk_bytes(dataset)
     after = len(os.listdir("/proc/self/fd")), threading.active_count()
     assert after[0] <= before[0] + 2 and after[1] <= before[1] + 2
+
+
+def test_a_damaged_frame_far_away_gets_the_same_stand_in_as_nearby(local: Dataset, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(local.root, tmp_path / "data"))
+    for chunk in range(0, 30, 3):
+        offset, size, _ = local._member(chunk, 2, 0)
+        with (copy / local.shards[local.shard_of(chunk)]["name"]).open("r+b") as shard:
+            shard.seek(offset + size // 2)
+            shard.write(b"\0\1\2\3")
+
+    def met(dataset: Dataset) -> list[tuple]:
+        loader = Loader(dataset, CONFIG, lanes_at_once=2)
+        batches = islice(loader, loader.plan.steps_per_epoch)
+        return [
+            (
+                b.crcs.tolist(),
+                b.views.tolist(),
+                [(e["chunk"], e["frame"], e["by"], e["key"]) for e in b.substituted],
+            )
+            for b in batches
+        ]
+
+    near = met(open_dataset(copy))
+    assert sum(len(events) for _, _, events in near) >= 10
+    with serving(files(copy)) as server:
+        server.troubled = True
+        assert met(open_dataset(server.url, cache=tmp_path / "cache")) == near
