@@ -58,11 +58,13 @@ def overlap_from_depth(
     """Share of view i's points that land inside view j at the depth seen there; (N, N) float64.
 
     `depths` N arrays (h, w) float32 (0 = unknown), `intrinsics` (N, 3, 3) in pixels of those arrays,
-    `world_to_camera` (N, 3, 4). Points are taken on a `grid` of rows and columns where depth is known; one is
-    seen in j if its depth there is within `tolerance` of the stored one (relative). A view without known
-    depth overlaps nothing.
+    `world_to_camera` (N, 3, 4). Points are taken on a `grid` of rows and columns where depth is known, coarser
+    by up to four where there are more than 400 views; one is seen in j if its depth there is within `tolerance`
+    of the stored one (relative). A view without known depth overlaps nothing.
     """
     count = len(depths)
+    coarser = min(4.0, max(1.0, count / 400))  # the work grows with the square of the views
+    grid = round(grid[0] / coarser), round(grid[1] / coarser)
     overlap = np.zeros((count, count))
     rotation, translation = world_to_camera[:, :, :3], world_to_camera[:, :, 3]
     heights = np.array([d.shape[0] for d in depths])[:, None]

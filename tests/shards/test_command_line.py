@@ -51,6 +51,24 @@ def test_build_info_verify_preview(photos: Path, tmp_path: Path, capsys: pytest.
     assert "2 sequences of 4 views" in page.read_text() and "2 in 2 chunks" in page.read_text()
 
 
+def test_parts_say_what_is_missing_and_the_last_one_joins(
+    photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    command = ("build", "images", photos, "--out", tmp_path / "out", "--workers", 1)
+    assert run(*command, "--part", "2/2") == 0
+    assert "is no dataset yet; still to be built: 1" in capsys.readouterr().out
+    assert run("info", tmp_path / "out") == 2
+    capsys.readouterr()
+    assert run(*command, "--part", "1/2", "--json") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert (report["frames_out"], report["missing_parts"], report["scenes"]) == (
+        8,
+        [],
+        {"train": 1, "val": 1},
+    )
+    assert run("info", tmp_path / "out") == 0
+
+
 def test_second_build_says_that_there_is_nothing_to_do(
     photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -84,6 +102,10 @@ BAD = [
     (("build", "images", "{photos}", "--out", "{out}", "--short-side", "big"), "invalid int"),
     (("build", "images", "{photos}", "--out", "{out}", "--workers", "0"), "--workers must be at least 1"),
     (("build", "images", "{photos}", "--out", "{out}", "--val-fraction", "1"), "--val-fraction"),
+    (("build", "images", "{photos}", "--out", "{out}", "--part", "0/3"), "parts are counted from 1"),
+    (("build", "images", "{photos}", "--out", "{out}", "--part", "3"), "--part must be I/N"),
+    (("build", "images", "{photos}", "--out", "{out}", "--executor", "rai"), "did you mean 'ray'"),
+    (("build", "images", "{photos}", "--out", "{out}", "--ray-address", "x:1"), "goes with --executor ray"),
     (("build", "images", "{photos}"), "--out"),
     (("build", "images", "--out", "{out}"), "at least one folder"),
     (("build", "images", "{photos}", "{photos}", "--out", "{out}"), "named twice"),

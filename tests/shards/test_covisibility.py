@@ -32,6 +32,13 @@ def test_track_overlap_of_many_long_tracks_equals_the_product_of_dense_matrices(
     assert np.abs(overlap - shared / seen.sum(1)[:, None]).max() < 1e-12
 
 
+def test_track_overlap_of_a_rendered_model_equals_the_brute_force_formula() -> None:
+    seen = [set(view.points.tolist()) for view in render_world(12, size=(48, 64)).views]
+    brute = np.array([[len(a & b) / len(a) for b in seen] for a in seen])
+    overlap = overlap_from_tracks([np.array(sorted(points)) for points in seen])
+    assert np.abs(overlap - brute).max() < 1e-12 and 0 < brute.min() < brute.mean() < 1
+
+
 def plane_views(shifts: list[float], distance: float = 4.0) -> tuple:
     """Cameras in a row looking straight at a wall: 64 px wide views that see 4 units of it."""
     intrinsics = np.repeat(np.array([[[64.0, 0, 32], [0, 64, 24], [0, 0, 1]]]), len(shifts), 0)
