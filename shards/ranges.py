@@ -113,7 +113,11 @@ class Remote:
                 raise ShardsError(f"{self.url}/{name} cannot be read: {_words(denied)}") from None
             except Exception as failed:  # whatever a backend raises for a network's troubles
                 if "Credentials" in type(failed).__name__:
-                    raise ShardsError(f"{self.url}/{name} cannot be read: {_words(failed)}") from None
+                    public = f"FSSPEC_{self.protocol.upper()}_ANON=true"
+                    raise ShardsError(
+                        f"{self.url}/{name} cannot be read: {_words(failed)}; give them as {self.protocol}://"
+                        f" wants them, or set {public} if the place is public"
+                    ) from None
                 error = failed
             if sink.tell() > had:
                 failures, wait = 0, _FIRST_WAIT

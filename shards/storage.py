@@ -8,6 +8,7 @@ tables.
 """
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import zlib
@@ -129,9 +130,14 @@ class Url:
         self.group = digest[:16]
         folder = self.cache.folder / self.group / "index"
         folder.mkdir(parents=True, exist_ok=True)
-        missing = [shard for shard in shards if not self.index(shard).exists()]
-        with ThreadPoolExecutor(max(1, min(_STREAMS, len(missing)))) as threads:
-            list(threads.map(self._fetch_index, missing))
+        with (folder / "lock").open("a") as lock, ThreadPoolExecutor(_STREAMS) as threads:
+            # One process of the node downloads them, the others wait and find them.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            try:
+                missing = [shard for shard in shards if not self.index(shard).exists()]
+                list(threads.map(self._fetch_index, missing))
+            finally:
+                fcntl.flock(lock, fcntl.LOCK_UN)
 
     def _fetch_index(self, shard: dict[str, Any]) -> None:
         name = index_name(shard)

@@ -154,9 +154,16 @@ def test_workers_find_what_was_brought_before_them(
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
-def test_indices_are_kept_and_the_manifest_is_always_read(far: tuple[Server, Open]) -> None:
+def test_indices_are_fetched_once_and_the_manifest_is_always_read(
+    far: tuple[Server, Open], local: Dataset
+) -> None:
     server, opened = far
-    opened()
+    threads = [threading.Thread(target=opened) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len([path for _, path, _ in server.asked if path.endswith(".idx")]) == len(local.shards)
     server.asked.clear()
     opened()
     assert {Path(path).name for method, path, _ in server.asked if method == "GET"} == {"manifest.jsonl"}
