@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from shards.cut import restart_interval
+from shards.cut import restart_interval, write_lengths
 from shards.format import BadPhotograph, Frame
 from shards.jpeg import keep_data
 from shards.photographs import read_photograph, turn_upright, upright_transform
@@ -135,7 +135,7 @@ def _encode_jpeg(pixels: np.ndarray, quality: int) -> bytes:
         subsampling="4:2:0",
         restart_marker_blocks=restart_interval(pixels.shape[1]),
     )
-    return file.getvalue()
+    return write_lengths(file.getvalue())
 
 
 def _turn_camera(frame: Frame, turn: np.ndarray) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shards.cut import cut, restart_interval
+from shards.cut import cut, restart_interval, write_lengths
 from shards.decode import Decoder, empty_batch
 from shards.encode import encode_frame
 from shards.format import Frame
@@ -68,10 +68,25 @@ def test_a_crop_of_nearly_all_and_files_of_another_form_are_left_whole() -> None
     ):
         file = io.BytesIO()
         Image.fromarray(image).save(file, "JPEG", **options)
-        assert cut(file.getvalue(), size, crop) is None
+        assert cut(write_lengths(file.getvalue()), size, crop) is None
     assert cut(stored(*size)[:3000], size, crop) is None  # cut short
     assert cut(stored(*size), (192, 128), crop) is None  # another size than the header's
     assert cut(b"", size, crop) is None
+
+
+def test_lengths_of_another_picture_are_not_believed() -> None:
+    jpeg, size, crop = stored(128, 192), (128, 192), (40, 60, 30, 30)
+    at = jpeg.index(b"stretches\0") + 10
+    for wrong in (b"\0\0", b"\xff\xff", (int.from_bytes(jpeg[at : at + 2]) + 1).to_bytes(2)):
+        assert cut(jpeg[:at] + wrong + jpeg[at + 2 :], size, crop) is None
+
+
+def test_lengths_change_no_pixel() -> None:
+    file = io.BytesIO()
+    Image.fromarray(picture(90, 130)).save(file, "JPEG", subsampling="4:2:0", restart_marker_blocks=3)
+    for plain in (file.getvalue(), simplejpeg.encode_jpeg(picture(90, 130), colorsubsampling="420")):
+        written = write_lengths(plain)
+        assert np.array_equal(np.asarray(Image.open(io.BytesIO(written))), simplejpeg.decode_jpeg(plain))
 
 
 @pytest.mark.parametrize(("width", "interval"), [(512, 4), (576, 4), (514, 3), (683, 43), (640, 4), (16, 1)])
