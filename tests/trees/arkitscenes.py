@@ -6,7 +6,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from tests.trees.world import View, World
+from tests.trees.figures import Figures, measure
+from tests.trees.world import View, World, render_world
 
 CAPTURE, RAW = "41048190", "42444946"
 HELD = {"upright": 0, "left": 1, "down": 2, "right": 3}
@@ -57,6 +58,14 @@ def turn(view: View, quarters: int) -> View:
             xy=np.column_stack([view.xy[:, 1], width - view.xy[:, 0]]),
         )
     return view
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a capture whose pictures lie on their side."""
+    world = render_world(6)
+    views = write(root / "tree", world, "left")
+    upright = dict(zip(views, world.views, strict=True))
+    return measure("arkitscenes", [root / "tree"], root / "out", views, by="depth", upright=upright)
 
 
 def _write_frames(

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tests.trees.world import View, World
+from tests.trees.figures import Figures, measure
+from tests.trees.world import View, World, render_world
 
 ISOTROPIC, BOUNDS, POOR, TEST = (
     "apple/110_13051_23361",
@@ -77,6 +78,12 @@ def write(root: Path, world: World) -> dict[str, View]:
 
 def _file(number: int) -> str:
     return f"frame{5 * number + 8:06d}"
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a tree written below `root`."""
+    views = write(root / "tree", render_world(6))
+    return measure("co3d", [root / "tree"], root / "out", views, by="depth")
 
 
 def _write_frame(root: Path, sequence: str, number: int, view: View) -> dict[str, Any]:

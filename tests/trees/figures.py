@@ -42,8 +42,12 @@ def measure(
     by: Kind,
     points: np.ndarray | None = None,
     options: Any = None,
+    upright: Mapping[str, View] | None = None,
 ) -> Figures:
-    """Build `paths` into `out`; every one of `views` must be there and nothing else. `points` (P, 3) for `poses`."""
+    """Build `paths` into `out`; every one of `views` must be there and nothing else. `points` (P, 3) for `poses`.
+
+    `upright` are the pictures where the source turns those in its files.
+    """
     report = build(source, paths, out, source_options=options, workers=1)
     dataset = Dataset(out)
     stored = set(proof.stored_frames(dataset, views))
@@ -60,6 +64,6 @@ def measure(
         frames=report.frames_out,
         proof=by,
         error=error,
-        pixels=proof.pixel_error(dataset, views),
+        pixels=proof.pixel_error(dataset, upright or views),
         refused=tuple((str(name), str(why)) for name, why in [*report.refused, *report.dropped]),
     )

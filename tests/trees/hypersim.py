@@ -7,7 +7,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from tests.trees.world import View, World
+from tests.trees.figures import Figures, measure
+from tests.trees.world import View, World, render_world
 
 PLAIN, TILTED, BAD = "ai_001_001", "ai_037_010", "ai_026_008"
 METRES = {PLAIN: 0.0254, TILTED: 0.01, BAD: 0.01}
@@ -34,6 +35,12 @@ def write(root: Path, world: World) -> dict[str, View]:
     _write_parameters(root, world.views[0], {PLAIN: np.eye(3), TILTED: tilt, BAD: np.eye(3)})
     _write_split(root)
     return shown
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a tree written below `root`."""
+    views = write(root / "tree", render_world(6))
+    return measure("hypersim", [root / "tree"], root / "out", views, by="depth")
 
 
 def _write_camera(

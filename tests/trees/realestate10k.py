@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.trees.world import View, World
+from tests.trees.figures import Figures, measure
+from tests.trees.world import View, World, render_world
 
 CLIP, GONE, TEST = "000c3ab189999a83", "0017ac0a1bc5d2f1", "00a5a09c68f64b2e"
 BURST = 3
@@ -24,6 +25,23 @@ def write(root: Path, world: World) -> dict[str, View]:
     with (root / "train" / f"{CLIP}.txt").open("a") as file:
         file.write("99999000 0.5 0.9 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n")
     return shown
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a tree written below `root`."""
+    from shards.sources.realestate10k import Options
+
+    world = render_world(6)
+    views = write(root / "tree", world)
+    return measure(
+        "realestate10k",
+        [root / "tree"],
+        root / "out",
+        views,
+        by="poses",
+        points=world.points,
+        options=Options(stride=BURST),
+    )
 
 
 def _write_clip(root: Path, clip: str, views: tuple[View, ...], *, extracted: bool) -> dict[str, View]:

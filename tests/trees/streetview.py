@@ -4,7 +4,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from tests.trees.world import View, World
+from tests.trees.figures import Figures, measure
+from tests.trees.world import View, World, render_world
 
 REGION = "0002"
 
@@ -25,6 +26,12 @@ def write(root: Path, world: World) -> dict[str, View]:
     _write(folder / f"{REGION}_0000500_1_0000009", world.views[0], 500, 10)
     Image.fromarray(world.views[0].image).save(folder / "overview.jpg")
     return shown
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a tree written below `root`."""
+    views = write(root / "tree", render_world(6))
+    return measure("streetview", [root / "tree"], root / "out", views, by="pixels")
 
 
 def _write(stem: Path, view: View, image: int, target: int) -> None:

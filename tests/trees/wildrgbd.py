@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.trees.world import View, World
+from tests.trees.figures import Figures, measure
+from tests.trees.world import View, World, render_world
 
 SCENES = ("cup/scene_002", "cup/scene_010")
 
@@ -39,6 +40,12 @@ def write(root: Path, world: World) -> dict[str, View]:
 def _folder(root: Path, scene: str) -> Path:
     category, name = scene.split("/")
     return root / category / "scenes" / name
+
+
+def figures(root: Path) -> Figures:
+    """The source's row, from a tree written below `root`."""
+    views = write(root / "tree", render_world(6))
+    return measure("wildrgbd", [root / "tree"], root / "out", views, by="depth")
 
 
 def _write_scene(root: Path, scene: str, views: dict[int, View]) -> None:
