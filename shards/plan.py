@@ -15,8 +15,8 @@ by the same rule (`shards/draw.py`), with a key that belongs to (seed, pass, chu
 agree on who shows which frame without knowing of one another. For that the band of overlap, where it moves
 with the steps, moves from pass to pass.
 
-All randomness comes from NumPy's Philox with (seed, purpose) as key and the integers it belongs to as
-counter. This file knows nothing of files, pixels, ranks or workers. It reads only the dataset's mapped tables
+All randomness is a function of the integers it belongs to (`shards/streams.py`): NumPy's Philox with (seed,
+purpose) as key and they as counter, or SplitMix64 of them where many small draws are asked for. This file knows nothing of files, pixels, ranks or workers. It reads only the dataset's mapped tables
 and overlap.
 """
 
