@@ -26,7 +26,7 @@ class Decoder:
     thread-safe."""
 
     def __init__(self) -> None:
-        self._picture, self._crop, self._upright = _Memory(), _Memory(), _Memory()
+        self._picture, self._crop = _Memory(), _Memory()
         # Once a large block was freed, glibc keeps the memory of smaller ones instead of returning it each time.
         np.empty(1 << 24, np.uint8)
 
@@ -64,18 +64,18 @@ class Decoder:
         """Write the crop of `image` (H, W, 3), resized to fill `out` (3, h, w), mirrored if `flip`."""
         top, left, height, width = crop
         pixels = image[top : top + height, left : left + width]
+        # The resize wants its input dense: mirroring makes it so, and copying a crop into warm memory is cheap.
+        if flip:
+            dense = torch.from_numpy(pixels).flip(1).permute(2, 0, 1)[None]
+        else:
+            np.copyto(self._crop.array(height, width), pixels)
+            dense = self._crop.tensor(height, width)
         wanted = tuple(out.shape[1:])
-        # The resize wants its input dense; copying a crop into warm memory is cheap.
-        np.copyto(self._crop.array(height, width), pixels)
-        resized = self._crop.tensor(height, width)
-        if (height, width) != wanted:
-            target = self._upright.tensor(*wanted) if flip else out[None]
+        if (height, width) == wanted:
+            out.copy_(dense[0])
+        else:
             # `torch.nn.functional.interpolate` with antialias, which by itself cannot write into `out`.
-            torch._C._nn._upsample_bicubic2d_aa(resized, wanted, False, None, None, out=target)
-            if not flip:
-                return
-            resized = target
-        out.copy_((resized.flip(-1) if flip else resized)[0])
+            torch._C._nn._upsample_bicubic2d_aa(dense, wanted, False, None, None, out=out[None])
 
 
 class _Memory:
