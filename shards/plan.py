@@ -16,8 +16,8 @@ agree on who shows which frame without knowing of one another. For that the band
 with the steps, moves from pass to pass.
 
 All randomness is a function of the integers it belongs to (`shards/streams.py`): NumPy's Philox with (seed,
-purpose) as key and they as counter, or SplitMix64 of them where many small draws are asked for. This file knows nothing of files, pixels, ranks or workers. It reads only the dataset's mapped tables
-and overlap.
+purpose) as key and they as counter, or SplitMix64 of them where many small draws are asked for. This file
+knows nothing of files, pixels, ranks or workers. It reads only the dataset's mapped tables and overlap.
 """
 
 import hashlib
