@@ -27,10 +27,10 @@ CONFIG = DataConfig(size=32, images_per_lane=12, views=(3, 6), lanes=2)
 
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Thirty chunks in several shards."""
+    """Twenty chunks in several shards."""
     root = tmp_path_factory.mktemp("remote") / "data"
     with DatasetWriter(root, source="ramps", shard_bytes=1 << 17) as writer:
-        for number in range(30):
+        for number in range(20):
             writer.add(encoded_chunk(number, 6 + number % 5, size=(48, 64), known=True, split="train"))
         writer.finish({})
     return Dataset(root)
@@ -145,6 +145,7 @@ def test_whole_chunks_are_asked_for_once_by_all_threads_of_all_processes(
     assert len(parts_asked(server)) == len(set(parts_asked(server))) == local.num_chunks
 
 
+@pytest.mark.parametrize("far", ["https"], indirect=True)
 def test_workers_find_what_was_brought_before_them(
     far: tuple[Server, Open], local: Dataset, expected: list[tuple[int, bytes]]
 ) -> None:
@@ -154,6 +155,7 @@ def test_workers_find_what_was_brought_before_them(
     assert not [t for t in threading.enumerate() if t.name.startswith("prefetch")]
 
 
+@pytest.mark.parametrize("far", ["https"], indirect=True)
 def test_indices_are_fetched_once_and_the_manifest_is_always_read(
     far: tuple[Server, Open], local: Dataset
 ) -> None:
@@ -249,6 +251,7 @@ def test_a_frame_that_is_damaged_far_away_is_corrupt_and_costs_two_more_requests
         assert len(parts_asked(server)) <= 4
 
 
+@pytest.mark.parametrize("far", ["https"], indirect=True)
 def test_a_kept_chunk_that_went_bad_is_fetched_again(far: tuple[Server, Open], local: Dataset) -> None:
     _, opened = far
     dataset = opened()
@@ -268,6 +271,7 @@ def test_a_shard_that_is_missing_far_away_is_not_taken_for_damage(local: Dataset
             dataset.read_jpeg(0, 0)
 
 
+@pytest.mark.parametrize("far", ["https"], indirect=True)
 def test_descriptors_and_threads_stay_as_many(far: tuple[Server, Open]) -> None:
     _, opened = far
     dataset = opened(cache_bytes=40_000)
@@ -281,7 +285,7 @@ def test_descriptors_and_threads_stay_as_many(far: tuple[Server, Open]) -> None:
 
 def test_a_damaged_frame_far_away_gets_the_same_stand_in_as_nearby(local: Dataset, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(local.root, tmp_path / "data"))
-    for chunk in range(0, 30, 3):
+    for chunk in range(0, 20, 2):
         offset, size, _ = local._member(chunk, 2, 0)
         with (copy / local.shards[local.shard_of(chunk)]["name"]).open("r+b") as shard:
             shard.seek(offset + size // 2)
