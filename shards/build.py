@@ -81,7 +81,10 @@ def build(
     module = get_source(source)
     source_options = module.Options() if source_options is None else source_options
     out = Path(out)
-    found = list(module.find([Path(p) for p in paths], source_options))
+    try:
+        found = list(module.find([Path(p) for p in paths], source_options))
+    except OSError as error:
+        raise ShardsError(f"{error.filename or source} cannot be read: {error.strerror or error}") from error
     _check_distinct(found)
     rules = read_rules(options.deny)
     reasons = [rules.denied(source, task.name) for task in found]

@@ -71,12 +71,12 @@ class Report:
         self.bytes_in += scene.bytes_in
         self.frames_refused += len(scene.refused)
         self.refused += scene.refused[: _NAMED - len(self.refused)]
-        _count(self.refused_for, ((kind_of(reason), 1) for _, reason in scene.refused))
+        _count(self.refused_for, ((kind_of(reason), 1) for _, reason in scene.refused), _REASONS)
         if not scene.chunks:
             self.scenes_dropped += 1
             self.scenes_denied += scene.denied
             self.dropped += [(scene.name, scene.reason)][: _NAMED - len(self.dropped)]
-            _count(self.dropped_for, [(kind_of(scene.reason), 1)])
+            _count(self.dropped_for, [(kind_of(scene.reason), 1)], _REASONS)
             return
         self.scenes_out += 1
         self.small_scenes += frames < SMALL_SCENE
@@ -94,7 +94,7 @@ class Report:
             if isinstance(value, int):
                 setattr(self, name, mine + value)
             elif isinstance(value, dict):
-                _count(mine, value.items())
+                _count(mine, value.items(), _REASONS if name.endswith("_for") else None)
             else:
                 mine += [tuple(row) for row in value[: _NAMED - len(mine)]]
 
@@ -130,7 +130,7 @@ def kind_of(reason: str) -> str:
     return re.sub(r"\S*/\S*", "...", re.sub(r"\d[\d.,]*", "N", reason))[:200]
 
 
-def _count(counts: Counts, more: Iterable[tuple[str, int]]) -> None:
+def _count(counts: Counts, more: Iterable[tuple[str, int]], most: int | None = None) -> None:
     for key, number in more:
-        known = key if key in counts or len(counts) < _REASONS else "other reasons"
+        known = key if key in counts or most is None or len(counts) < most else "other reasons"
         counts[known] = counts.get(known, 0) + number

@@ -146,6 +146,17 @@ def test_file_that_a_source_cannot_read_is_a_sentence_with_the_scene(
     assert "cannot be read" in scene.reason and scene.frames_in == 1
 
 
+def test_folder_that_a_source_may_not_list_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(paths: list[Path], options: object) -> None:
+        raise PermissionError(13, "Permission denied", "photos/a")
+
+    monkeypatch.setattr("shards.sources.images.find", find)
+    with pytest.raises(ShardsError, match=r"photos/a cannot be read: Permission denied"):
+        build("images", [tmp_path], tmp_path / "out")
+
+
 def test_fault_of_the_program_is_not_said_to_be_the_input(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
