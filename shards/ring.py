@@ -36,16 +36,19 @@ class Ring:
         whole = np.frombuffer(self._memory, np.uint8)
         self._slots = whole[: slots * stride].reshape(slots, stride)[:, :size]
         self._in_use = whole[slots * stride :]
+        self._turn = 0
         _RINGS[self.number] = self
 
     def take(self, owner: int) -> int | None:
         """A free slot of a process, now in use; None where it has none."""
-        free = np.flatnonzero(self._in_use[owner * self.each : (owner + 1) * self.each] == 0)
-        if not len(free):
-            return None
-        slot = owner * self.each + int(free[0])
-        self._in_use[slot] = 1
-        return slot
+        # In turn, so that every page is touched early and memory stays as it is from then on.
+        for turn in range(self._turn, self._turn + self.each):
+            slot = owner * self.each + turn % self.each
+            if not self._in_use[slot]:
+                self._turn = turn + 1
+                self._in_use[slot] = 1
+                return slot
+        return None
 
     def release(self, slot: int) -> None:
         """Give a slot back."""
