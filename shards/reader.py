@@ -232,23 +232,19 @@ class Dataset:
     def fetch(self, chunk: int, *, needed: int | None = None) -> Bytes | Unkept | None:
         """A chunk of a URL's dataset, brought into the cache unless it is there. `needed` as in `Cache.open`."""
         assert isinstance(self.files, Url)
-        shard = self.shard_of(chunk)
-        rows = self._rows(chunk)
-        ends = rows[:, 0] + rows[:, 1]
-        extent = max(int(rows[:, 0].min()) - 512, 0), int(ends.max())
-        return self.files.part(self.shards[shard]["name"], chunk, extent, rows.tolist, needed=needed)
+        name = self.shards[self.shard_of(chunk)]["name"]
+        return self.files.part(name, chunk, self._extent(chunk), needed=needed)
 
-    def _rows(self, chunk: int) -> np.ndarray:
-        """(M, 3) int64 offset, size and crc32 of a chunk's members: meta, overlap, and what its frames have."""
+    def _extent(self, chunk: int) -> tuple[int, int]:
+        """First byte of a chunk's first member's header in its shard, and the one after its last member."""
         row = self._table[chunk]
         kinds = int(row["kinds"])
         count = int(row["frames"]) * (1 + bool(kinds & fmt.HAS_DEPTH) + bool(kinds & fmt.HAS_LABELS))
         members = self._member_table(self.shard_of(chunk))[int(row["first"]) : int(row["first"]) + count]
-        frames = np.column_stack([members[name].astype(np.int64) for name in ("offset", "size", "crc")])
-        own = [
-            [int(row[f"{what}_{part}"]) for part in ("offset", "size", "crc")] for what in ("meta", "covis")
-        ]
-        return np.concatenate([np.array(own, np.int64), frames[frames[:, 1] > 0]])
+        members = members[members["size"] > 0]
+        starts = [int(row["meta_offset"]), int(row["covis_offset"]), *members["offset"].tolist()]
+        sizes = [int(row["meta_size"]), int(row["covis_size"]), *members["size"].tolist()]
+        return max(min(starts) - 512, 0), max(start + size for start, size in zip(starts, sizes, strict=True))
 
     def _renew(self, chunk: int) -> bool:
         """Drop what was downloaded of a chunk, once; False where there is nothing to be hoped from it."""

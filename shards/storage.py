@@ -11,8 +11,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -27,9 +26,6 @@ _STREAMS = 32
 
 Extent = tuple[int, int]
 """First byte of a chunk in its shard, and the one after its last."""
-
-Rows = Sequence[tuple[int, int, int]]
-"""(offset, size, crc32) of members."""
 
 
 def open_storage(
@@ -163,9 +159,9 @@ class Url:
             path.unlink(missing_ok=True)
 
     def part(
-        self, name: str, chunk: int, extent: Extent, rows: Callable[[], Rows], *, needed: int | None = None
+        self, name: str, chunk: int, extent: Extent, *, needed: int | None = None
     ) -> Bytes | Unkept | None:
-        """A chunk's part of a shard, from the cache or downloaded, its members' crcs checked then.
+        """A chunk's part of a shard, from the cache or downloaded; its members' crcs are for the reader to check.
 
         With `needed`, a number of steps, it is fetched ahead: None where the cache has no room for that.
         ShardsError where the network gives up; NotADataset where the shard is missing.
@@ -173,18 +169,12 @@ class Url:
         start, end = extent
 
         def download(sink: BinaryIO) -> None:
-            for again in (False, True):
-                try:
-                    self.remote.fetch(name, sink, start, end)
-                except FileNotFoundError:
-                    raise NotADataset(
-                        f"{self.where(name)} is missing though the manifest lists it; copy it again"
-                    ) from None
-                # What fails twice was damaged before it was sent: its members are refused one by one.
-                if again or _sound(sink, start, rows()):
-                    return
-                sink.seek(0)
-                sink.truncate()
+            try:
+                self.remote.fetch(name, sink, start, end)
+            except FileNotFoundError:
+                raise NotADataset(
+                    f"{self.where(name)} is missing though the manifest lists it; copy it again"
+                ) from None
 
         return self.cache.open(self.group, chunk, end - start, start, download, needed=needed)
 
@@ -208,12 +198,3 @@ def index_name(shard: dict[str, Any]) -> str:
 
 def _reopen(url: str, cache: Any, cache_bytes: int | None, options: dict[str, Any] | None) -> Url:
     return Url(url, cache=cache, cache_bytes=cache_bytes, options=options)
-
-
-def _sound(sink: BinaryIO, start: int, rows: Rows) -> bool:
-    for offset, size, crc in rows:
-        sink.seek(offset - start)
-        if zlib.crc32(sink.read(size)) != crc:
-            return False
-    sink.seek(0, os.SEEK_END)
-    return True

@@ -3,11 +3,16 @@
 import gc
 import os
 import resource
+import shutil
 import threading
 from pathlib import Path
 
 import pytest
 
+from shards.format import CorruptFrame
+from shards.reader import open_dataset
+from shards.verify import parse_index
+from shards.writer import pack_index
 from tests.shards.damage import HARMS, survive, write
 
 
@@ -32,3 +37,17 @@ def test_every_kind_of_damage_is_met_and_every_damaged_frame_counted_once(
     gc.collect()
     assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 400_000  # kB; a bomb has 12 GB
+
+
+@pytest.mark.parametrize(("field", "value"), [("offset", 2**64 - 1), ("offset", 2**63), ("size", 2**32 - 1)])
+def test_a_row_that_says_the_impossible_is_a_corrupt_frame(
+    pristine: Path, tmp_path: Path, field: str, value: int
+) -> None:
+    root = Path(shutil.copytree(pristine, tmp_path / "data"))
+    index = root / "shards" / "ramps-000000.idx"
+    chunks, members = parse_index(index.read_bytes(), "index")
+    members = members.copy()
+    members[field][2] = value
+    index.write_bytes(pack_index(chunks, members, 10, 0))
+    with pytest.raises(CorruptFrame, match=f"the index claims .*{value}"):
+        open_dataset(root).read_jpeg(0, 2)
