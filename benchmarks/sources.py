@@ -33,11 +33,18 @@ def main() -> int:
         with tempfile.TemporaryDirectory() as folder:
             found = importlib.import_module(f"tests.trees.{source}").figures(Path(folder))
         worst = max(worst, found.error or 0.0)
-        error = "–" if found.error is None else f"{found.error:.3f}" if found.error >= 5e-4 else "< 0.001"
-        reasons = "; ".join(dict.fromkeys(why.split(folder)[0].strip() for _, why in found.refused)) or "–"
-        rows.append(
-            f"| `{source}` | {found.scenes} | {found.frames} | {found.proof} | {error} | {found.pixels:.1f} | {reasons} |"
+        error = "-" if found.error is None else f"{found.error:.3f}" if found.error >= 5e-4 else "< 0.001"
+        reasons = "; ".join(dict.fromkeys(why.split(folder)[0].strip() for _, why in found.refused)) or "-"
+        cells = (
+            f"`{source}`",
+            found.scenes,
+            found.frames,
+            found.proof,
+            error,
+            f"{found.pixels:.1f}",
+            reasons,
         )
+        rows.append(f"| {' | '.join(map(str, cells))} |")
         print(rows[-1], flush=True)
     (Path(__file__).parent / "results" / "sources.md").write_text(HEAD + "\n".join(rows) + "\n")
     return int(worst >= 0.5)
