@@ -35,7 +35,8 @@ def test_every_kind_of_damage_is_met_and_every_damaged_frame_counted_once(
     assert sum(count for _, _, count in met) > 10
     assert {how.split(",")[0] for _, how, _ in met} == {"read", "quarantined", "refused"}
     gc.collect()
-    assert (len(os.listdir("/proc/self/fd")), threading.active_count()) == before
+    after = len(os.listdir("/proc/self/fd")), threading.active_count()
+    assert after[0] <= before[0] and after[1] <= before[1]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory < 400_000  # kB; a bomb has 12 GB
 
 
