@@ -7,7 +7,6 @@ order of batches, and resuming is starting at another number.
 """
 
 import dataclasses
-import gc
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -81,7 +80,6 @@ class Loader:
             num_workers=self.workers,
             prefetch_factor=self.prefetch if self.workers else None,
             multiprocessing_context="fork" if forked else None,
-            worker_init_fn=_leave_inherited,
             pin_memory=torch.cuda.is_available(),
             # Its own, or torch would draw the workers' seed from the trainer's generator.
             generator=torch.Generator(),
@@ -163,11 +161,6 @@ class Loader:
 
 def _is_far(dataset: Dataset) -> bool:
     return isinstance(dataset, Dataset) and isinstance(dataset.files, Url)
-
-
-def _leave_inherited(worker: int) -> None:
-    """Collect no garbage among the trainer's objects: looking at one copies its page."""
-    gc.freeze()
 
 
 class _From(data.Sampler[int]):
