@@ -1,17 +1,18 @@
 """Which piece of which chunk a slot shows: the order of the data, looked up at any step without a step before it.
 
-A *slot* is a place for one scene in one lane-step. The slots of equal size (views) form one endless sequence,
-and so do the pieces of that size into which the chunks of a source are cut for one *pass* over it
-(`shards/fitting.py`): slot n shows piece n of pass `n div H`, H pieces a pass, in an order that a permutation
-keyed by (seed, pass) shuffles. Chunks of equal length trade places in each pass, by another such permutation.
-So every frame of a source is in exactly one piece of a pass, and pieces fill their slots but for a few frames.
+The slots of equal size that a source has form one endless sequence of places (`shards/places.py`), and so do
+the pieces of that size into which its chunks are cut for one *pass* over it (`shards/fitting.py`): place n
+shows piece n of pass `n div H`, H pieces a pass. So every frame of a source is in exactly one piece of a pass,
+and pieces fill their slots but for a few frames.
 
-An epoch is the whole number of steps in which the source that is passed first is passed once. Sources share
-the slots of every size by their weights, slot by slot as evenly as integers go: after any number of steps a
-source has its share to within one slot of each size (two with three sources, and so on).
+Pieces are in the order of their chunks: all sizes' sequences run through the chunks at one pace, so the
+pieces of a chunk stand at about the same part of each and are shown by one lane within one window of steps.
+Which chunk stands where is shuffled in each pass, among those of equal length.
 
-What is kept is a table of a few hundred rows and the chunks sorted by length: nothing by frame, nothing by
-step. This file knows nothing of frames' names, overlap or pixels.
+An epoch is the whole number of steps in which the source that is passed first is passed once.
+
+What is kept is a table of a few hundred rows, another by windows and lanes, and the chunks sorted by length:
+nothing by frame, nothing by step. This file knows nothing of frames' names, overlap or pixels.
 """
 
 from dataclasses import dataclass
@@ -19,11 +20,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from shards.fitting import Type, cut
+from shards.places import WINDOW, Places
 from shards.streams import mix, permute
 from shards.view_counts import Schedule
 
-_ONE = 1 << 32
-_GOLDEN = 0x9E3779B9
+_GOLDEN = (5**0.5 - 1) / 2
 _TRIES = 400
 """Lengths of a pass that are tried before the data are called unfit."""
 
@@ -81,8 +82,7 @@ class Coverage:
 
     def __init__(self, pools: list[Pool], schedule: Schedule, *, lanes: int, seed: np.ndarray) -> None:
         self.pools, self.schedule, self.lanes, self._seed = pools, schedule, lanes, seed
-        self._fractions = _fractions(_shares(pools, schedule))
-        self._phases = np.arange(len(schedule.sizes), dtype=np.int64) * _GOLDEN % _ONE
+        self._places = Places(schedule, _shares(pools, schedule), lanes=lanes, seed=seed)
         self.steps_per_pass, cuts = [], []
         for number, pool in enumerate(pools):
             steps, types = self._fit(number, pool)
@@ -107,26 +107,14 @@ class Coverage:
     def at(self, step: int, lane: int) -> Slots:
         """What the lane shows at the step, slots in ascending size."""
         epoch, within = divmod(step, self.steps_per_epoch)
-        of_step = self.schedule.at(within)
-        kinds = np.repeat(np.arange(len(of_step)), of_step)
-        number = np.arange(len(kinds)) - np.repeat(of_step.cumsum() - of_step, of_step)
-        # The lanes take turns in being first, so that no source sticks to a lane.
-        turn = (lane + step + kinds) % self.lanes
-        place = self.lanes * self.schedule.before(within)[kinds] + turn * of_step[kinds] + number
-        pools, place = self._share_out(kinds, place)
-        per_pass = self._per_pass[kinds, pools]
-        passes, place = np.divmod(epoch * self._per_epoch[kinds, pools] + place, per_pass)
-
-        keys = mix(self._seed + passes.astype(np.uint64), (pools * len(of_step) + kinds).astype(np.uint64))
-        place = permute(place, per_pass, keys)
-        extra = place - self._supply[kinds, pools]
-        block = np.searchsorted(self._block_start, self._base[kinds, pools] + place, side="right") - 1
-        block = np.where(extra >= 0, 0, block)
+        kinds, pools, place = self._places.at(epoch, within, lane, self.steps_per_epoch)
+        passes, place = np.divmod(epoch * self._per_epoch[kinds, pools] + place, self._per_pass[kinds, pools])
+        block, number = self._piece(kinds, pools, place)
         kind = self._block_type[block]
-        group = self._type_group[kind]
-        position = self._type_first[kind] + self._base[kinds, pools] + place - self._block_start[block]
-        for slot in np.flatnonzero(extra >= 0):
-            group[slot], position[slot] = self._extra(kinds[slot], pools[slot], int(extra[slot]))
+        extra = kind < 0
+        group, position = self._type_group[kind], self._type_first[kind] + number
+        for slot in np.flatnonzero(extra):
+            group[slot], position[slot] = self._extra(kinds[slot], pools[slot], int(number[slot]))
         keys = ~mix(self._seed + passes.astype(np.uint64), group.astype(np.uint64))
         chunk = permute(position, self._group_count[group], keys)
         return Slots(
@@ -135,36 +123,40 @@ class Coverage:
             pools=pools,
             passes=passes,
             cuts=[
-                () if e >= 0 else self._type_cuts[k][: b + 1]
+                () if e else self._type_cuts[k][: b + 1]
                 for e, k, b in zip(
                     extra.tolist(), kind.tolist(), self._block_piece[block].tolist(), strict=True
                 )
             ],
-            extras=np.maximum(extra, -1),
+            extras=np.where(extra, number, -1),
         )
-
-    def _share_out(self, kinds: np.ndarray, place: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Pool of the slots at these places of their sizes' sequences, and their places in the pool's own."""
-        pool, rest = np.full(len(kinds), len(self.pools) - 1), place.copy()
-        open_slots = np.ones(len(kinds), bool)
-        for number in range(len(self.pools) - 1):
-            fraction, phase = self._fractions[kinds, number], self._phases[kinds]
-            before, after = rest * fraction + phase >> 32, (rest + 1) * fraction + phase >> 32
-            mine = open_slots & (after > before)
-            pool[mine] = number
-            open_slots &= ~mine
-            rest = np.where(mine, before, np.where(open_slots, rest - before, rest))
-        return pool, rest
 
     def _slots_before(self, steps: int) -> np.ndarray:
         """(K, pools) slots of each size that each pool has in the first steps of an epoch."""
-        rest = self.lanes * self.schedule.before(steps)
-        taken = np.empty((len(rest), len(self.pools)), np.int64)
-        for number in range(len(self.pools) - 1):
-            taken[:, number] = rest * self._fractions[:, number] + self._phases >> 32
-            rest = rest - taken[:, number]
-        taken[:, -1] = rest
-        return taken
+        return self._places.before(steps).sum(0)
+
+    def _piece(
+        self, kinds: np.ndarray, pools: np.ndarray, place: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The block whose piece stands at these places of a pass, and its number in the block."""
+        cells = self._cells
+        cell = np.searchsorted(self._cell_start, self._base[kinds, pools] + place, side="right") - 1
+        rank = self._base[kinds, pools] + place - self._cell_start[cell]
+        cell %= cells
+        # The blocks of all these slots in one row, each slot's after the other's.
+        first, count = self._first_block[kinds, pools], self._blocks_of[kinds, pools]
+        slot = np.repeat(np.arange(len(kinds)), count)
+        ends = count.cumsum()
+        blocks = np.arange(ends[-1]) - np.repeat(ends - count, count) + first[slot]
+        begun = self._begun(blocks, cell[slot])
+        here = (self._begun(blocks, cell[slot] + 1) - begun).cumsum()
+        before = np.concatenate([[0], here])[ends - count]
+        found = np.searchsorted(here, before + rank, side="right")
+        return blocks[found], begun[found] + before + rank - np.concatenate([[0], here])[found]
+
+    def _begun(self, blocks: np.ndarray, cell: np.ndarray) -> np.ndarray:
+        """How many pieces of a block stand before a cell."""
+        return (cell * self._block_count[blocks] + self._block_phase[blocks]) // self._cells
 
     def _fit(self, number: int, pool: Pool) -> tuple[int, list[Type]]:
         """The fewest steps in which all frames of the pool find a slot, nearly, and how its chunks are cut."""
@@ -229,24 +221,37 @@ class Coverage:
                     blocks.setdefault(at, []).append((kind.count, len(self._type_cuts), piece))
                 self._type_cuts.append(tuple(own for own, _ in kind.pieces))
         self._type_first, self._type_group = np.array(first), np.array(groups)
-        self._supply = np.zeros((len(sizes), len(self.pools)), np.int64)
-        self._base = np.zeros_like(self._supply)
+        # Every size's sequence goes through its blocks at an even pace, in cells: pieces of a chunk share one.
+        self._cells = self.lanes * -(-max(self.steps_per_pass) // WINDOW)
+        shape = (len(sizes), len(self.pools))
+        self._base, self._first_block, self._blocks_of, self._extras = (
+            np.zeros(shape, np.int64) for _ in range(4)
+        )
         flat: list[tuple[int, int, int]] = []
+        starts = []
         end = 0
-        for at in np.ndindex(self._supply.shape):
+        for at in np.ndindex(shape):
             own = blocks.get(at, [])
+            self._extras[at] = self._per_pass[at] - sum(count for count, _, _ in own)
+            own = [*own, (int(self._extras[at]), -1, -1)]
+            self._base[at], self._first_block[at], self._blocks_of[at] = end, len(flat), len(own)
             flat += own
-            self._base[at], self._supply[at] = end, sum(count for count, _, _ in own)
-            end += int(self._supply[at])
-        counts, types_of, pieces = np.array(flat).T
-        self._block_start, self._block_type, self._block_piece = counts.cumsum() - counts, types_of, pieces
+            end += int(self._per_pass[at])
+        self._block_count, self._block_type, self._block_piece = np.array(flat).T.copy()
+        # By type, not by block: the pieces of a chunk keep together.
+        self._block_phase = (self._block_type * _GOLDEN % 1 * self._cells).astype(np.int64)
+        cell = np.arange(self._cells)[:, None]
+        for at in np.ndindex(shape):
+            own = np.arange(self._first_block[at], self._first_block[at] + self._blocks_of[at])
+            starts.append(self._base[at] + self._begun(own, cell).sum(1))
+        self._cell_start = np.concatenate(starts)
 
     def _extra(self, kind: int, pool: int, number: int) -> tuple[int, int]:
         """Group and place in it of the chunk that an extra visit shows: spread evenly over the frames of all
         chunks that are large enough."""
         first, last = int(self._first_group[kind, pool]), int(self._last_group[pool])
         before = int(self._group_end[first - 1]) if first else 0
-        extras = int(self._per_pass[kind, pool] - self._supply[kind, pool])
+        extras = int(self._extras[kind, pool])
         at = before + (2 * number + 1) * (int(self._group_end[last]) - before) // (2 * extras)
         group = int(np.searchsorted(self._group_end, at, side="right"))
         begins = int(self._group_end[group - 1]) if group else 0
@@ -286,9 +291,3 @@ def _shares(pools: list[Pool], schedule: Schedule) -> np.ndarray:
             shares[size] = wanted / wanted.sum()
             quota = quota - slots[size] * shares[size]
     return shares
-
-
-def _fractions(shares: np.ndarray) -> np.ndarray:
-    """(K, pools) of what the pools before it leave, the part that a pool takes, in units of 2**-32."""
-    rest = shares[:, ::-1].cumsum(1)[:, ::-1]
-    return np.rint(np.divide(shares, rest, out=np.zeros_like(shares), where=rest > 0) * _ONE).astype(np.int64)

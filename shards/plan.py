@@ -32,7 +32,7 @@ from shards.data_config import DataConfig, PlanError
 from shards.draw import grow, overlap_of
 from shards.format import UNKNOWN, CorruptFrame
 from shards.streams import mix, stream
-from shards.view_counts import CYCLE, Schedule, chances_for, view_counts
+from shards.view_counts import CYCLE, Schedule, chances_for, in_even_order, view_counts
 
 __all__ = ["FIXED", "DataConfig", "LaneStep", "Part", "Plan", "PlanError", "Tables", "stream"]
 
@@ -120,6 +120,7 @@ class Plan:
         counts = view_counts(
             images, scenes, views, uniform, chances_for(images, scenes, views, self._held(views[1]))
         )
+        counts = in_even_order(counts)
         counts = np.pad(counts, ((0, 0), (0, config.single_images)), constant_values=1)
         try:
             self.coverage = Coverage(

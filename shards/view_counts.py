@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 
-CYCLE = 1024
+CYCLE = 256
 """Steps after which the view counts repeat (the scenes, frames and crops do not)."""
 
 
@@ -37,6 +37,24 @@ def view_counts(
         counts[:, i] = (weight <= uniform[:, i, None] * weight[:, -1:]).sum(1)
         left -= counts[:, i]
     return counts + low
+
+
+def in_even_order(counts: np.ndarray) -> np.ndarray:
+    """The rows of `counts` in an order in which every count comes up at an even pace.
+
+    Any stretch of steps then asks for views in nearly the same proportions, and so for the same chunks in all
+    sizes (`shards/places.py`): each step is the one that keeps the sums so far nearest to their share.
+    """
+    sizes = np.unique(counts)
+    excess = (counts[:, :, None] == sizes).sum(1).astype(float)
+    excess -= excess.mean(0)
+    order, total, left = [], np.zeros(len(sizes)), np.zeros(len(counts))
+    for _ in range(len(counts)):
+        row = int((((total + excess) ** 2).sum(1) + left).argmin())
+        left[row] = np.inf
+        order.append(row)
+        total += excess[row]
+    return counts[order]
 
 
 @lru_cache(maxsize=64)

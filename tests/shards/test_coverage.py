@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 
 from shards.coverage import Coverage, Pool, UnfitError
 from shards.fitting import cut
-from shards.view_counts import Schedule, view_counts
+from shards.places import WINDOW
+from shards.view_counts import Schedule, in_even_order, view_counts
 
 SEED = np.array([7], np.uint64)
 
 
 def schedule(images: int, views: tuple[int, int], scenes: int, singles: int = 0) -> Schedule:
     counts = view_counts(images, scenes, views, np.random.default_rng(0).random((64, scenes)))
-    return Schedule(np.pad(counts, ((0, 0), (0, singles)), constant_values=1))
+    return Schedule(np.pad(in_even_order(counts), ((0, 0), (0, singles)), constant_values=1))
 
 
 def pool(frames, weight: float = 1.0, first: int = 0, *, single: bool = False) -> Pool:
@@ -130,7 +131,8 @@ def test_single_photographs_have_slots_of_their_own() -> None:
         slots = coverage.at(step, step % 2)
         assert slots.sizes.tolist().count(1) == 3
         assert ((slots.sizes == 1) == (slots.pools == 1)).all()
-    seen = visits(coverage, range(34))  # 6 a step: 200 in 33.3
+    # 6 a step: 200 in 33.3, which the second epoch of 25 shuffles among its own
+    seen = visits(coverage, range(2 * coverage.steps_per_epoch))
     first = {key: n for key, n in seen.items() if key[:2] == (1, 0) and key[3] >= 0}
     assert set(first.values()) == {1}
     assert len(first) == 200
@@ -151,3 +153,19 @@ def test_a_source_of_small_scenes_gets_its_share_in_small_sets() -> None:
 def test_a_source_that_fits_no_slot_is_named() -> None:
     with pytest.raises(UnfitError, match="from 5"):
         Coverage([pool([40] * 5), pool([5] * 9, 1.0, 5)], schedule(24, (6, 6), 4), lanes=1, seed=SEED)
+
+
+def test_a_chunk_stays_with_a_lane_and_a_window_as_a_rule() -> None:
+    lanes, plan = 4, schedule(96, (2, 24), 7)
+    frames = np.random.default_rng(0).integers(24, 97, 16000)
+    coverage = Coverage([pool(frames)], plan, lanes=lanes, seed=SEED)
+    steps = coverage.steps_per_epoch
+    assert steps > 2 * WINDOW
+    visited, places = Counter(), set()
+    for step in range(steps, 2 * steps):
+        for lane in range(lanes):
+            rows = coverage.at(step, lane).rows.tolist()
+            visited.update(rows)
+            places |= {(row, lane, (step - steps) // WINDOW) for row in rows}
+    assert np.mean(list(visited.values())) > 4  # each visit would be another download, were they anywhere
+    assert len(places) / len(visited) < 1.5

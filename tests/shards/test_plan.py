@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from shards.format import CorruptFrame
 from shards.plan import DataConfig, Plan, PlanError
 from shards.streams import permute
-from shards.view_counts import Schedule, chances_for, view_counts
+from shards.view_counts import Schedule, chances_for, in_even_order, view_counts
 
 
 class Tables:
@@ -59,6 +59,17 @@ def test_view_counts_are_uniform_given_their_sum() -> None:
     assert set(seen) == set(legal)
     expected = 6000 / len(legal)
     assert sum((n - expected) ** 2 / expected for n in seen.values()) < 40  # chi-square, 11 degrees
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=10, deadline=None)
+def test_steps_come_in_an_order_in_which_every_count_keeps_its_pace(seed: int) -> None:
+    counts = view_counts(96, 7, (2, 24), np.random.default_rng(seed).random((256, 7)))
+    ordered = in_even_order(counts)
+    assert sorted(map(tuple, ordered.tolist())) == sorted(map(tuple, counts.tolist()))
+    of_step = Schedule(ordered).of_step
+    ahead = of_step.cumsum(0) - np.outer(np.arange(1, 257), of_step.mean(0))
+    assert np.abs(ahead).max() < 7  # independent draws stray by 15
 
 
 def test_view_counts_are_uniform_unless_small_scenes_hold_more_than_small_counts_show() -> None:
