@@ -104,6 +104,7 @@ def measure(root: Path) -> dict[str, float]:
     """The figures of one process over the dataset."""
     # Imported by any training process before it comes to its data.
     from shards.loader import Loader
+    from shards.places import WINDOW
     from shards.plan import DataConfig
     from shards.reader import open_dataset
 
@@ -134,6 +135,9 @@ def measure(root: Path) -> dict[str, float]:
         loader.plan.lane_step(last, lane)
     resumed = time.perf_counter() - asked
 
+    met = np.unique(np.concatenate([plan.chunks_of(step, 5) for step in range(WINDOW, 2 * WINDOW)]))
+    fetched = dataset.frames_per_chunk[met].sum()
+
     asking, answering = multiprocessing.get_context("fork").Pipe()
     worker = multiprocessing.get_context("fork").Process(target=_work, args=(plan, answering))
     worker.start()
@@ -155,6 +159,7 @@ def measure(root: Path) -> dict[str, float]:
         "lane_step_224_milliseconds": statistics.median(times["_224"]),
         "resume_seconds": resumed,
         "state_bytes": len(json.dumps(state)),
+        "fetched": float(fetched / (WINDOW * config.images_per_lane)),
     }
 
 
@@ -168,14 +173,15 @@ def _work(plan: Any, answer: Any) -> None:
 def simulate(epochs: int) -> dict[str, float]:
     """Epochs of the order on 20 datasets of random chunks with 2 to 24 views; AssertionError where one clogs."""
     from shards.coverage import Coverage, Pool
-    from shards.view_counts import Schedule, view_counts
+    from shards.view_counts import Schedule, in_even_order, view_counts
 
     rng = np.random.default_rng(0)
     rates, steps = [], 0
     for _ in range(20):
         lanes, images = int(rng.integers(1, 5)), 96
         frames = rng.integers(2, 97, int(rng.integers(30, 80)))
-        schedule = Schedule(view_counts(images, 7, (2, min(24, int(frames.max()))), rng.random((1024, 7))))
+        counts = view_counts(images, 7, (2, min(24, int(frames.max()))), rng.random((256, 7)))
+        schedule = Schedule(in_even_order(counts))
         pool = Pool(name="", weight=1.0, rows=np.arange(len(frames)), frames=frames)
         coverage = Coverage([pool], schedule, lanes=lanes, seed=rng.integers(2**63, size=1, dtype=np.uint64))
         for epoch in range(epochs // 20):
@@ -214,6 +220,7 @@ def table(sizes: list[dict[str, float]], simulated: dict[str, float]) -> str:
         "resume_seconds": "resuming at an epoch's last step, 64 lanes on one rank, all checks, s",
         "state_bytes": "loader state, bytes",
         "repeat_rate": "frames shown twice in an epoch",
+        "fetched": "frames that a machine with a cache for a window downloads for each that it shows",
     }
     lines = ["| | " + " | ".join(["at most"] + [f"{s['frames'] / 1e6:.0f} M frames" for s in sizes]) + " |"]
     lines.append("|---|" + "---|" * (len(sizes) + 1))
