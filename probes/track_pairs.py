@@ -6,7 +6,6 @@ of the evaluated square. One model is one scene.
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +15,12 @@ from probes.errors import ProbeError
 from probes.metrics import viewing_angle
 from probes.pairs import Pair, PairConfig, PairSet, candidates, refusal, refuse_empty
 from probes.square import Square, SquareImages
+from shards.sources import colmap
+from shards.sources.colmap import ColmapFrame, ColmapScene
 
-if TYPE_CHECKING:
-    from shards.sources.colmap import ColmapFrame, ColmapScene
 
-
-def read_model(path: Path, spec: str) -> "ColmapScene":
+def read_model(path: Path, spec: str) -> ColmapScene:
     """The COLMAP scene at ``path`` with all its photographs in place; ProbeError otherwise."""
-    from shards.sources import colmap  # needs pycolmap, which is optional
-
     try:
         model = colmap.read_model(path)
     except ValueError as error:
@@ -38,7 +34,7 @@ def read_model(path: Path, spec: str) -> "ColmapScene":
     return model
 
 
-def model_hash(model: "ColmapScene") -> str:
+def model_hash(model: ColmapScene) -> str:
     """SHA-256 over the photographs' bytes and everything of the model that pairs depend on."""
     digest = hashlib.sha256()
     for frame in model.frames:
@@ -48,7 +44,7 @@ def model_hash(model: "ColmapScene") -> str:
     return digest.hexdigest()
 
 
-def frame_square(frame: "ColmapFrame", size: int) -> Square:
+def frame_square(frame: ColmapFrame, size: int) -> Square:
     """The evaluated square in pixels of the frame's camera."""
     height, width = frame.camera_size
     return Square(height=height, width=width, size=size)
@@ -115,7 +111,7 @@ def track_pairs(path: Path, spec: str, config: PairConfig) -> PairSet:
     )
 
 
-def _photograph(frame: "ColmapFrame") -> NDArray[np.uint8]:
+def _photograph(frame: ColmapFrame) -> NDArray[np.uint8]:
     """The photograph (H, W, 3) in the pixels that its camera speaks of: as stored, or turned upright."""
     try:
         with Image.open(frame.path) as image:

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-VERSION = 1
+VERSION = 2
 """Version of the layout on disk, in the manifest, in every index and in every chunk's meta."""
 
 MAX_FRAMES = 96

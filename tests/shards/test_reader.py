@@ -80,7 +80,7 @@ def edit_manifest(root: Path, edit: Callable[[list], object]) -> None:
 @pytest.mark.parametrize(
     ("edit", "reason"),
     [
-        (lambda lines: lines[0].update(version=2), "install a newer"),
+        (lambda lines: lines[0].update(version=fmt.VERSION + 1), "install a newer"),
         (lambda lines: lines[0].update(version=0), "no readable version"),
         (lambda lines: lines[0].update(format="other"), "not a dataset's manifest"),
         (lambda lines: lines.pop(), "not a dataset's manifest"),
@@ -130,7 +130,7 @@ def test_opening_makes_no_object_per_frame(tmp_path: Path) -> None:
     index = pack_index(table, members, chunks * frames, 0)
     (tmp_path / "shards" / "big-000000.idx").write_bytes(index)
     shard = {"name": "shards/big-000000.tar", "chunks": chunks, "frames": chunks * frames, "source": "big"}
-    first = {"format": "mumkit-shards", "version": 1, "shards": 1}
+    first = {"format": "mumkit-shards", "version": fmt.VERSION, "shards": 1}
     lines = [first, shard | {"sha256": "", "bytes": 0}]
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     tracemalloc.start()
