@@ -165,8 +165,8 @@ def verdict(speed: Speed) -> str:
         )
     if speed.workers < speed.cores and speed.scaling > 0.7 * speed.workers:
         return (
-            f"Decoding is the limit of {rate}, and {speed.cores - speed.workers} of {speed.cores} cores are"
-            f" idle: use more workers (each brings about {speed.load_workers / speed.workers:,.0f})."
+            f"Decoding is the limit of {rate}, and {speed.workers} of {speed.cores} cores"
+            f" work: use more workers (each brings about {speed.load_workers / speed.workers:,.0f})."
         )
     if speed.scaling < 0.7 * min(speed.workers, speed.cores):
         return (
