@@ -8,6 +8,10 @@ class ProbeError(ValueError):
     """Bad input from the user: the message is one sentence that says what, where and how to mend it."""
 
 
+class NoPairs(ProbeError):
+    """Data that can be read and hold no pair of views to score."""
+
+
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint such as ``; did you mean 'knn'?``, or the known names where none is near and they are few."""
     names = sorted(known)

@@ -26,7 +26,7 @@ from tqdm import tqdm
 
 from probes import report
 from probes.encoders import Encoder, choose_layers, open_encoder
-from probes.errors import ProbeError, nearest
+from probes.errors import NoPairs, ProbeError, nearest
 from probes.features import FeatureMaps, extract
 from probes.ground_truth import content_hash, open_pairs, shortest_side
 from probes.linear import LinearConfig, train_linear
@@ -161,7 +161,7 @@ def run(
 
     wanted = PairConfig(size=size, angles=config.angles, min_queries=config.min_queries, pairs=config.pairs)
     scored = [open_pairs(spec, wanted) for spec in data]
-    train, dropped = _training_pairs(trained_on, scored, config)
+    train, dropped, barren = _training_pairs(trained_on, scored, config)
     with _few_threads(size):
         rows, predictions, described = _score_encoders(
             named, scored, train, config, cache=cache, device=device, batch=batch, progress=progress
@@ -173,7 +173,7 @@ def run(
         data=descriptions,
         train_data=[_describe(found) for found in train],
         rows=[{column: row[column] for column in COLUMNS} for row in rows],
-        notes=_notes(scored, descriptions, dropped, size),
+        notes=_notes(scored, descriptions, dropped, barren, size),
         versions=versions(),
         command=command,
         seconds=time.monotonic() - began,
@@ -397,10 +397,11 @@ def _default_size(data: Sequence[str]) -> int:
 
 def _training_pairs(
     specs: Sequence[str], scored: Sequence[PairSet], config: MatchingConfig
-) -> tuple[list[PairSet], int]:
-    """The training pairs without those that show an image that is scored, and the number of those."""
+) -> tuple[list[PairSet], int, list[str]]:
+    """The training pairs without those that show an image that is scored, the number of those, and why some of
+    the data have none."""
     held_out = {name for found in scored for name in found.images.hashes}
-    kept, dropped = [], 0
+    kept, dropped, barren = [], 0, []
     wanted = PairConfig(
         size=config.size,
         angles=config.angles,
@@ -409,17 +410,23 @@ def _training_pairs(
         scenes=config.train_scenes,
     )
     for spec in specs:
-        found = open_pairs(spec, wanted, split="train")
+        try:
+            found = open_pairs(spec, wanted, split="train")
+        except NoPairs as error:
+            barren.append(str(error))
+            continue
         hashes = found.images.hashes
         pairs = tuple(pair for pair in found.pairs if not held_out & {hashes[pair.a], hashes[pair.b]})
         dropped += len(found.pairs) - len(pairs)
         if pairs:
             kept.append(replace(found, pairs=pairs))
+    if specs and len(barren) == len(specs):
+        raise ProbeError("; ".join(barren))
     if specs and not kept:
         raise ProbeError(
             "all images of the training data are also scored: name other scenes with --train-data"
         )
-    return kept, dropped
+    return kept, dropped, barren
 
 
 # -- what comes out
@@ -442,7 +449,13 @@ def _describe(found: PairSet) -> dict[str, Any]:
     }
 
 
-def _notes(scored: Sequence[PairSet], data: Sequence[dict[str, Any]], dropped: int, size: int) -> list[str]:
+def _notes(
+    scored: Sequence[PairSet],
+    data: Sequence[dict[str, Any]],
+    dropped: int,
+    barren: Sequence[str],
+    size: int,
+) -> list[str]:
     notes = [note for described in data if (note := scene_note(described))]
     for found in scored:
         if found.shortest_side < size:
@@ -450,6 +463,7 @@ def _notes(scored: Sequence[PairSet], data: Sequence[dict[str, Any]], dropped: i
                 f"{found.data}: its images are smaller ({found.shortest_side} px) than the evaluated size "
                 f"({size} px) and were enlarged."
             )
+    notes += [f"Not used for training: {reason}." for reason in barren]
     if dropped:
         notes.append(f"{dropped} training pairs were left out because they show images that are scored.")
     return notes

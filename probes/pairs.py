@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.errors import ProbeError
+from probes.errors import NoPairs
 from probes.square import SquareImages
 
 
@@ -111,7 +111,7 @@ def refusal(queries: NDArray, angle: float | None, config: PairConfig) -> str | 
 
 
 def refuse_empty(data: str, pairs: Collection[Pair], refused: dict[str, int]) -> None:
-    """ProbeError with the counted reasons where no pair was taken."""
+    """NoPairs with the counted reasons where no pair was taken."""
     if not pairs:
         why = ", ".join(f"{count} with {reason}" for reason, count in refused.items()) or "scenes of one view"
-        raise ProbeError(f"data {data!r} has no pair of views to score: {why}")
+        raise NoPairs(f"data {data!r} has no pair of views to score: {why}")

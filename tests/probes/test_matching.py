@@ -194,3 +194,16 @@ def test_images_that_are_scored_are_never_trained_on(testdata: Any) -> None:
     results = matching.run(["pixels"], [spec], **QUICK)
     assert "one scene only" in results.notes[0]
     assert results.table[0]["epe_lo"] is None
+
+
+def test_training_data_without_a_pair_is_left_out_and_said(testdata: Any) -> None:
+    """A walk straight down a street has no two views that look at its points from ten degrees apart."""
+    street, kitchen, fountain = (
+        f"colmap:{testdata(f'data/real/{scene}')}"
+        for scene in ("opensfm_lund", "vggt_kitchen", "strecha_fountain_p11")
+    )
+    results = matching.run(["pixels"], [fountain], train_data=[street, kitchen], readings=["linear"], **QUICK)
+    assert [described["data"] for described in results.train_data] == [kitchen]
+    assert any("opensfm_lund" in note and "no pair of views" in note for note in results.notes)
+    with pytest.raises(ProbeError, match="opensfm_lund' has no pair of views"):
+        matching.run(["pixels"], [fountain], train_data=[street], readings=["linear"], **QUICK)
