@@ -35,6 +35,7 @@ def main() -> int:
         worst = max(worst, found.error or 0.0)
         error = "-" if found.error is None else f"{found.error:.3f}" if found.error >= 5e-4 else "< 0.001"
         reasons = "; ".join(dict.fromkeys(why.split(folder)[0].strip() for _, why in found.refused)) or "-"
+        reasons = reasons.replace("<", "\\<")
         cells = (
             f"`{source}`",
             found.scenes,

@@ -156,11 +156,6 @@ class Mixture:
         dataset, own = self.home(chunk)
         return dataset.read_labels(own, frame)
 
-    def frame_crc(self, chunk: int, frame: int) -> int:
-        """The crc32 of a frame's JPEG file."""
-        dataset, own = self.home(chunk)
-        return dataset.frame_crc(own, frame)
-
     def damaged(self, chunk: int, frame: int, reason: str) -> CorruptFrame:
         """The error for a frame that is no sound picture."""
         dataset, own = self.home(chunk)

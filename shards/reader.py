@@ -157,10 +157,6 @@ class Dataset:
         """(H, W) uint8 class ids; None where the frame has none."""
         return self._read_png(chunk, frame, fmt.HAS_LABELS)
 
-    def frame_crc(self, chunk: int, frame: int) -> int:
-        """The crc32 of a frame's JPEG file, from the index."""
-        return self._member(chunk, frame, 0)[2]
-
     # -- bytes
 
     def _read_chunk_table(self, shard: dict[str, Any]) -> np.ndarray:

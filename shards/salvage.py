@@ -39,11 +39,6 @@ class Salvage:
     """Members that are left out: key, offset, reason, and `frame`, its name in the source, where its picture
     is lost; ready for JSON."""
 
-    @property
-    def lost_frames(self) -> int:
-        """Frames whose pictures are left out."""
-        return sum(row["frame"] is not None for row in self.lost)
-
 
 @dataclass(frozen=True)
 class _Row:
