@@ -33,7 +33,6 @@ def test_a_mixture_reads_as_its_datasets_do(pair: tuple[Dataset, Dataset]) -> No
     assert mixture.num_frames == sum(one.num_frames for one in pair)
     assert mixture.select("val").tolist() == [4, 8, 9]
     assert mixture.read_jpeg(6, 3) == pair[1].read_jpeg(1, 3)
-    assert mixture.read_jpeg(6, 3) == pair[1].read_jpeg(1, 3)
     assert np.array_equal(mixture.covisibility(5), pair[1].covisibility(0))
     assert mixture.chunk(5).number == 5
     assert mixture.chunk(5).meta == pair[1].chunk(0).meta
