@@ -10,6 +10,8 @@ from pretrain.guards import DAMAGE_WINDOW, DamageGuard, TooMuchDamageError
 from shards.build import build
 from shards.sources import scenes
 
+from .conftest import run_ranks
+
 Arguments = Callable[..., list[str]]
 Pretrain = Callable[[list[str]], tuple[int, str, str]]
 
@@ -71,3 +73,16 @@ def test_too_much_damage_stops_the_run_in_one_sentence(
     assert "shards repair DIR --quarantine FILE" in last
     assert json.loads((out / "status.json").read_text())["state"] == "failed"
     assert (out / "quarantine.jsonl").exists()
+
+
+@pytest.mark.torchrun
+def test_two_ranks_stop_together_though_one_of_them_met_the_damage(
+    arguments: Arguments, spoilt: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    more = ("--data", str(spoilt), "--steps", "8", "--damage-limit", "0")
+    codes, said = run_ranks(2, arguments(out, *more), tmp_path / "log")
+    assert codes == [2, 2]
+    stopped = [line for text in said for line in text.splitlines() if "were damaged" in line]
+    assert len(stopped) == 1
+    assert json.loads((out / "status.json").read_text())["state"] == "failed"
