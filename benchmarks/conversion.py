@@ -5,6 +5,8 @@ processes, overlap, tar, hashes and flushing. Beside it: the fingerprint of many
 cutting a scene of 5,000 views, and how well overlap from poses ranks pairs of rendered views against their depth.
 
     python benchmarks/conversion.py [--scenes 24] [--files 100000]
+
+Results: benchmarks/results/conversion.md.
 """
 
 import argparse
@@ -135,9 +137,10 @@ def main() -> None:
         rows += fingerprinting(Path(folder) / "many", arguments.files)
     rows += cutting(5000)
     rows += posing(24)
-    print("| | |\n|---|---|")
-    for name, value in rows:
-        print(f"| {name} | {value} |")
+    table = "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
+    print(table)
+    head = f"# Converting at scale\n\n`python benchmarks/conversion.py` on {cores()} cores.\n\n"
+    (Path(__file__).parent / "results" / "conversion.md").write_text(head + table + "\n")
 
 
 if __name__ == "__main__":

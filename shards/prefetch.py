@@ -64,7 +64,9 @@ class Prefetch:
         with self._changed:
             self._closed = True
             self._changed.notify_all()
-        for thread in self._threads:
+        planning, *fetching = self._threads
+        planning.join()  # or it might announce after all
+        for thread in fetching:
             thread.join(1.0)
         self._forecast.withdraw()
 
