@@ -17,6 +17,7 @@ import io
 import os
 import re
 import shutil
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,7 +105,9 @@ class Cache:
         tag = self.folder / TAG
         if tag.exists():
             return
-        if any(not path.name.startswith(TAG) for path in self.folder.iterdir()):
+        strangers = any(not path.name.startswith(TAG) for path in self.folder.iterdir())
+        # Looked for once more: who is making the cache at this moment marks it before all else.
+        if strangers and not tag.exists():
             raise ShardsError(
                 f"{self.folder} is no cache of mumkit's (it holds files and no {TAG}), so nothing in it is"
                 " touched: name another folder in the environment variable MUM_CACHE"
@@ -268,6 +271,6 @@ def _is(path: Path, file: BinaryIO) -> bool:
 
 def write_whole(path: Path, data: bytes) -> None:
     """Write a small file at once or not at all, whoever else writes it."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.{id(data):x}")
+    part = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}")
     part.write_bytes(data)
     os.replace(part, path)

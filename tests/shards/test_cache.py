@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import BinaryIO
@@ -181,3 +182,20 @@ def test_a_full_disk_reads_without_keeping(tmp_path: Path) -> None:
     found = source.cache.open(GROUP, 3, 10, 100, send)
     assert found.read(10, 100) == b"%010d" % 3
     assert source.kept == []
+
+
+def test_threads_that_make_a_cache_at_the_same_moment_all_have_it(tmp_path: Path) -> None:
+    for turn in range(20):
+        folder, gate, made = tmp_path / str(turn), threading.Barrier(8), []
+
+        def make(folder: Path = folder, gate: threading.Barrier = gate, made: list = made) -> None:
+            gate.wait()
+            made.append(Cache(folder, 100))
+            (made[-1].folder / "plans").mkdir(exist_ok=True)
+
+        threads = [threading.Thread(target=make) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(made) == 8
