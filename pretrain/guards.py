@@ -54,8 +54,8 @@ class TooMuchDamageError(RuntimeError):
         super().__init__(
             f"step {step}: {frames} of the frames of {DAMAGE_WINDOW} steps ({frames / images:.2%}) were damaged and"
             f" others stood in for them, more than --damage-limit {limit:g}: quarantine.jsonl in the run's folder"
-            " lists them, python -m shards repair DIR --quarantine FILE takes them out, and a larger"
-            " --damage-limit goes on with them"
+            " lists them, python -m shards repair DIR --quarantine FILE takes them out (the run"
+            " then goes on with --migrate), and a larger --damage-limit goes on with them"
         )
 
 

@@ -44,7 +44,8 @@ class ScanNetPairs:
     """Pairs of ScanNet frames with their measured relative pose."""
 
     names: list[tuple[str, str]]
-    """(P) pairs of image names: `sceneXXXX_YY/color/N.jpg` from arrays, as written from lines of text."""
+    """P pairs of image names: `sceneXXXX_YY/color/N.jpg` from arrays, the names that stand there from lines of
+    text."""
     intrinsics: np.ndarray
     """(P, 2, 3, 3) float64, in pixels of the size the file was made for: 640x480 for the arrays."""
     second_from_first: np.ndarray

@@ -9,8 +9,6 @@ Sources share the slots of every size by their weights, lane by lane as evenly a
 of step with one another such that the sum is as even. Nothing is kept by step. This file knows nothing of chunks.
 """
 
-from functools import lru_cache
-
 import numpy as np
 
 from shards.streams import mix, permute
@@ -18,6 +16,8 @@ from shards.view_counts import Schedule
 
 WINDOW = 1024
 """Steps of a window: with 96 images of chunks of 96 frames a lane sees a thousand chunks in it, some 7 GB."""
+
+_Counts = tuple[np.ndarray, np.ndarray, np.ndarray]
 
 _ONE = 1 << 32
 _GOLDEN = (5**0.5 - 1) / 2
@@ -33,10 +33,8 @@ class Places:
         self._parts = np.rint(parts * _ONE).astype(np.int64)
         """Of what the sources before it leave, the part that a source takes, in units of 2**-32."""
         self._phases = _phases(lanes, *shares.shape)
-        self._between = lru_cache(maxsize=4)(self._count_between)
-
-    def __reduce__(self) -> tuple:
-        return _restore, (self.schedule, self._parts, self._phases, self.lanes, self._seed)
+        self._counted: tuple[tuple[int, int], _Counts] | None = None
+        """The window that was asked for last, as steps come in their order."""
 
     def before(self, steps: int) -> np.ndarray:
         """(V, K, P) slots of each lane, size and source in the first steps of an epoch."""
@@ -64,7 +62,7 @@ class Places:
         first, length = first[lane, kinds, sources], length[lane, kinds, sources]
         name = (window * self.lanes + lane) * len(of_step) + kinds
         if steps <= WINDOW:
-            place, first, length = place + first, 0 * first, self.before(steps).sum(0)[kinds, sources]
+            place, first, length = place + first, 0 * first, self._between(0, steps)[2].sum(0)[kinds, sources]
             name = kinds
         keys = mix(mix(self._seed + np.uint64(epoch), sources.astype(np.uint64)), name.astype(np.uint64))
         return kinds, sources, first + permute(place, length, keys)
@@ -83,21 +81,17 @@ class Places:
             rest = np.where(mine, before, np.where(open_slots, rest - before, rest))
         return source, rest
 
-    def _count_between(self, window: int, steps: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _between(self, window: int, steps: int) -> _Counts:
         """(V, K, P) each: slots that a lane had before the window, the first number of its own in the window, and
         how many it has there."""
-        begin = window * WINDOW
-        earlier = self.before(begin)
-        own = self.before(min(begin + WINDOW, steps)) - earlier
-        return earlier, earlier.sum(0) + own.cumsum(0) - own, own
-
-
-def _restore(
-    schedule: Schedule, parts: np.ndarray, phases: np.ndarray, lanes: int, seed: np.ndarray
-) -> Places:
-    places = Places(schedule, np.zeros(parts.shape), lanes=lanes, seed=seed)
-    places._parts, places._phases = parts, phases
-    return places
+        counted = self._counted
+        if counted is None or counted[0] != (window, steps):
+            begin = window * WINDOW
+            earlier = self.before(begin)
+            own = self.before(min(begin + WINDOW, steps)) - earlier
+            counted = (window, steps), (earlier, earlier.sum(0) + own.cumsum(0) - own, own)
+            self._counted = counted
+        return counted[1]
 
 
 def _phases(lanes: int, sizes: int, sources: int) -> np.ndarray:
