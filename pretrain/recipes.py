@@ -16,9 +16,9 @@ import tyro
 
 from pretrain.checkpoint import CheckpointConfig
 from pretrain.evaluation import EvaluationConfig
-from pretrain.metrics import LogConfig
 from pretrain.optim import OptimConfig
 from pretrain.parallel import ParallelConfig
+from pretrain.sinks import LogConfig
 from shards import DataConfig
 
 

@@ -17,15 +17,15 @@ from torch.distributed.device_mesh import DeviceMesh
 
 import shards
 from pretrain import checkpoint
-from pretrain.evaluation import Evaluation, save_picture
+from pretrain.evaluation import Evaluation
 from pretrain.guards import DamageGuard, FiniteGuard
-from pretrain.metrics import Board, Ledger, MetricsFile, ProgressLine, Row, cut_back
+from pretrain.ledger import Ledger, Row
 from pretrain.optim import build_optimizer, learning_rate, peak_lr, set_learning_rate
 from pretrain.parallel import World, lanes_per_pass, local, reduce_mean, shard_model, whole_weights
 from pretrain.recipes import RunConfig, to_dict
 from pretrain.run_folder import RunFolder
 from pretrain.tasks import Inputs, Task
-from shards.quarantine import Quarantine
+from pretrain.telling import Telling
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +85,7 @@ class Trainer:
         guard = FiniteGuard(job.device)
         damage = DamageGuard(config.damage_limit, config.images_per_step)
         ledger = Ledger(lanes=config.data.lanes, images_per_step=config.images_per_step)
-        told = Telling(job, self.step) if job.world.first else None
+        told = Telling(config, job.folder, self.step) if job.world.first else None
         batches = iter(self.loader)
         try:
             while self.step < config.steps:
@@ -205,39 +205,3 @@ class Trainer:
             write_model=lambda path: job.task.save(weights, path, summary),
             keep=config.checkpoint.keep,
         )
-
-
-class Telling:
-    """Rank 0's voice: metrics.jsonl, quarantine.jsonl, status.json, TensorBoard, pictures, progress line."""
-
-    def __init__(self, job: Job, step: int) -> None:
-        self._job = job
-        folder, config = job.folder, job.config
-        cut_back(folder.metrics, step)
-        self._file = MetricsFile(folder.metrics)
-        self._quarantine = Quarantine(folder.quarantine)
-        self._board = Board(folder.tensorboard, step) if config.log.tensorboard else None
-        self._line = ProgressLine(config.steps)
-
-    def tell(self, rows: list[Row], picture: Any) -> None:
-        """Write the rows of some steps, the last of which may have been evaluated."""
-        step, steps = rows[-1]["step"], self._job.config.steps
-        self._file.write(rows)
-        self._line.show(rows, last=step == steps)
-        met = [event for row in rows for event in row.get("substituted", ())]
-        for new in self._quarantine.add(met):
-            self._line.note(f"damaged: {new}")
-        if self._board:
-            self._board.write(rows)
-        if picture is not None:
-            save_picture(picture, self._job.folder.pictures / f"reconstruction-{step:08d}.png")
-            if self._board:
-                self._board.picture("reconstruction", picture, step)
-        self._file.sync()
-        self._job.folder.write_status("running", step, steps)
-
-    def close(self) -> None:
-        """Close what is open."""
-        self._file.close()
-        if self._board:
-            self._board.close()

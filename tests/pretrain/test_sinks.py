@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from pretrain.errors import InputError
-from pretrain.metrics import ProgressLine, cut_back
+from pretrain.sinks import ProgressLine, cut_back
 
 
 def write(path: Path, steps: int, torn: str = "") -> None:
