@@ -8,7 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from pretrain.optim import OptimConfig, learning_rate, parameter_groups, peak_lr
+import mum
+from pretrain.errors import InputError
+from pretrain.optim import (
+    OptimConfig,
+    build_optimizer,
+    layer_scales,
+    learning_rate,
+    parameter_groups,
+    peak_lr,
+    set_learning_rate,
+)
 
 
 def test_linear_rule_gives_the_papers_peak() -> None:
@@ -51,3 +61,53 @@ def test_only_matrices_decay() -> None:
     assert decayed["weight_decay"] == 0.05
     assert free["weight_decay"] == 0.0
     assert len(decayed["params"]) + len(free["params"]) == len(list(model.parameters()))
+
+
+def tiny() -> mum.MuM:
+    with torch.device("meta"):
+        return mum.create_model("mum_vittiny_patch8")
+
+
+def test_deeper_encoder_blocks_learn_faster_and_the_decoder_at_the_full_rate() -> None:
+    scales = layer_scales([name for name, _ in tiny().named_parameters()], 0.5)
+    # Six blocks; powers of a half are exact.
+    for block in range(6):
+        assert scales[f"encoder.blocks.{block}.attn.qkv.weight"] == 0.5 ** (6 - block)
+    assert scales["encoder.patch_embed.proj.weight"] == scales["encoder.cls_token"] == 0.5**7
+    assert scales["encoder.norm.weight"] == 1
+    assert {scale for name, scale in scales.items() if name.startswith("decoder.")} == {1}
+
+
+def test_groups_of_a_layer_decay_hold_every_parameter_once_at_its_rate() -> None:
+    model = tiny()
+    names = {id(p): name for name, p in model.named_parameters()}
+    scales = layer_scales(names.values(), 0.5)
+    optimizer = build_optimizer(model, OptimConfig(layer_decay=0.5))
+    set_learning_rate(optimizer, 2.0)
+    rates = {names[id(p)]: group["lr"] for group in optimizer.param_groups for p in group["params"]}
+    assert rates == {name: 2 * scale for name, scale in scales.items()}
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == len(names)
+    plain = {names[id(p)] for p in parameter_groups(model, 0.05)[0]["params"]}
+    decayed = {names[id(p)] for g in optimizer.param_groups if g["weight_decay"] == 0.05 for p in g["params"]}
+    assert decayed == plain
+
+
+def test_an_update_moves_each_block_by_its_share() -> None:
+    torch.manual_seed(0)
+    model = mum.create_model("mum_vittiny_patch8")
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = build_optimizer(model, OptimConfig(layer_decay=0.5, weight_decay=0.0))
+    set_learning_rate(optimizer, 1e-3)
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    optimizer.step()
+    # The first step of Adam is the learning rate itself, whatever the gradient.
+    for name, scale in layer_scales(before, 0.5).items():
+        moved = (before[name] - dict(model.named_parameters())[name]).detach()
+        assert moved.mean().item() == pytest.approx(1e-3 * scale, rel=1e-2)
+
+
+@pytest.mark.parametrize(("field", "value"), [("layer_decay", 0.0), ("layer_decay", 1.1), ("ema", 1.0)])
+def test_decays_out_of_range_are_refused(field: str, value: float) -> None:
+    with pytest.raises(InputError, match=f"--optim.{field.replace('_', '-')}"):
+        OptimConfig(**{field: value})
