@@ -15,7 +15,8 @@ from mum.cross_view import cross_view_gain
 from mum.decoder import DecoderConfig
 from mum.encoder import PRESETS, EncoderConfig
 from mum.errors import InputError
-from mum.masked import MuM, MuMConfig, MuMOutput, create_model, mask_noise, patchify, unpatchify
+from mum.masked import MuM, MuMConfig, MuMOutput, create_model, patchify, unpatchify
+from mum.masking import mask_noise
 from mum.weights import WeightsError, load, load_reference, read_header, save
 
 __all__ = [

@@ -21,7 +21,8 @@ from tqdm import tqdm
 from mum import photos, pictures
 from mum.errors import InputError
 from mum.export import export, flat
-from mum.masked import MuM, mask_noise
+from mum.masked import MuM
+from mum.masking import mask_noise
 from mum.weights import WeightsError, load, read_header, replace_file, resolve
 
 

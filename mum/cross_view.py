@@ -13,7 +13,13 @@ from mum.masked import MuM
 
 @torch.no_grad()
 def cross_view_gain(
-    model: MuM, images: Tensor, noise: Tensor, *, mask_ratio: float = 0.75, scored: Tensor | None = None
+    model: MuM,
+    images: Tensor,
+    noise: Tensor,
+    *,
+    mask_ratio: float = 0.75,
+    reference_view: bool = False,
+    scored: Tensor | None = None,
 ) -> tuple[float, float]:
     """Masked loss among a scene's own views and among strangers'.
 
@@ -26,6 +32,7 @@ def cross_view_gain(
         images: (B, S, 3, H, W), uint8 or normalised; each row a different scene; B >= S >= 2.
         noise: (B * S, L) that fixes the masks, image by image.
         mask_ratio: share of patches masked.
+        reference_view: leave the first view of every pack unmasked and unscored, as `MuM.forward` does.
         scored: (B,) bool, the scenes whose images count (the others are only company); all if None.
 
     Returns:
@@ -50,16 +57,17 @@ def cross_view_gain(
     stranger = (pack + view) % scenes
     noise = noise.unflatten(0, (scenes, views))
 
+    def run(images: Tensor, noise: Tensor) -> Tensor:
+        out = model(images, mask_ratio=mask_ratio, noise=noise, reference_view=reference_view)
+        return model.masked_loss(images, out).unflatten(0, (scenes, views))[:, int(reference_view) :]
+
     was_training = model.training
     model.eval()
     try:
-        own = model.masked_loss(images, model(images, mask_ratio=mask_ratio, noise=noise.flatten(0, 1)))
-        shuffled = images[stranger, view]
+        own = run(images, noise.flatten(0, 1))
         shuffled_noise = noise[stranger.to(noise.device), view.to(noise.device)].flatten(0, 1)
-        out = model(shuffled, mask_ratio=mask_ratio, noise=shuffled_noise)
-        strangers = model.masked_loss(shuffled, out)
+        strangers = run(images[stranger, view], shuffled_noise)
     finally:
         model.train(was_training)
-    of_own = scored[:, None].expand(-1, views).flatten()
-    of_strangers = scored[stranger].flatten()
-    return own[of_own].mean().item(), strangers[of_strangers].mean().item()
+    of_strangers = scored[stranger][:, int(reference_view) :]
+    return own[scored].mean().item(), strangers[of_strangers].mean().item()

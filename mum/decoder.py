@@ -1,12 +1,12 @@
 """The decoder: puts mask tokens back in place and alternates attention within an image and within a scene.
 
-Tokens are (I, 1 + L, width): the class token first, then the patches in row-major order; the images of a
-scene are contiguous. Views carry no embedding, so their order means nothing. This file knows no pixels and
-no losses. Source: MuM, arXiv 2511.17309, section 3.
+Tokens are (I, 1 + L, width): the class token first, then the patches in row-major order, or of every image
+the same number of patches in any order; the images of a scene are contiguous. Views carry no embedding, so
+their order means nothing. This file knows no pixels and no losses. Source: MuM, arXiv 2511.17309, section 3.
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -56,7 +56,7 @@ class Attention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, sin: Tensor, cos: Tensor, layout: SceneLayout | None) -> Tensor:
-        """Attend over (I, T, width), with sin and cos (T, 1, 1, head_dim)."""
+        """Attend over (I, T, width), with sin and cos (T, 1, 1, head_dim), or (I, T, 1, 1, head_dim)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
         q, k = rotate(qkv[:, :, :2], sin, cos).unbind(2)
         v = qkv[:, :, 2]
@@ -96,6 +96,15 @@ class Block(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
+class Unmasked(NamedTuple):
+    """Images of a pack that reach the decoder whole, beside the masked ones."""
+
+    tokens: Tensor
+    """(U, 1 + L, input_width) class token and all patches, row-major."""
+    order: Tensor
+    """(I,) int64 that brings the masked images, followed by these, into pack order."""
+
+
 class Decoder(nn.Module):
     """Embed kept tokens, put mask tokens in place of the rest, alternate blocks, project every patch.
 
@@ -126,37 +135,57 @@ class Decoder(nn.Module):
                 nn.init.zeros_(module.bias)
         nn.init.normal_(self.mask_token, std=0.02)
 
-    def forward(self, x: Tensor, place: Tensor, grid: tuple[int, int], views: tuple[int, ...]) -> Tensor:
-        """Predict every patch of every image.
+    def forward(
+        self,
+        x: Tensor,
+        place: Tensor,
+        grid: tuple[int, int],
+        views: tuple[int, ...],
+        *,
+        part: Tensor | None = None,
+        unmasked: Unmasked | None = None,
+    ) -> Tensor:
+        """Predict every patch of every image, or a part of the masked ones.
 
         Args:
-            x: (I, 1 + K, input_width) class token and kept patches, as the encoder gave them.
+            x: (I, 1 + K, input_width) class token and kept patches of the masked images, as the encoder gave
+                them.
             place: (I, L) int64: where in [kept tokens, mask tokens] patch l of an image is found; from
-                `mum.masked.uniform_mask`.
+                `mum.masking.uniform_mask`.
             grid: patches (down, across); their product is L.
             views: images of each scene, in pack order.
+            part: (I, K + P) int64: decode but these patches, the kept ones in the order of x, then P masked.
+            unmasked: images that are not among x, and not with `part`.
 
         Returns:
-            (I, L, output_width).
+            (I, L, output_width); with `part` (I, P, output_width), the masked patches of the part.
         """
+        kept = x.shape[1] - 1
         x = self.embed(x)
+        if part is None:
+            x = self._put_in_place(x, place)
+        else:
+            hidden = self.mask_token.expand(len(x), part.shape[1] - kept, -1)
+            x = torch.cat((x.to(hidden.dtype), hidden), dim=1)
+        if unmasked is not None:
+            x = torch.cat((x, self.embed(unmasked.tokens).to(x.dtype)))[unmasked.order]
         scenes = views if self.config.scene_wide else (1,) * len(x)
-        layout = SceneLayout(scenes, 1 + place.shape[1], x.device)
+        layout = SceneLayout(scenes, x.shape[1], x.device)
         by_count = layout.sorted()
-        x = self._put_in_place(x, place)
         if by_count is not None:
             layout, order, inverse = by_count
             x = x[order]
+            part = None if part is None else part[order]
 
         dtype = compute_dtype(x)
         head_dim = self.config.width // self.config.heads
-        frame = self._table(grid, head_dim, "identity", x.device, dtype)
-        scene = self._table(grid, head_dim, self.config.class_tokens_between_views, x.device, dtype)
+        frame = self._table(grid, head_dim, "identity", x.device, dtype, part)
+        scene = self._table(grid, head_dim, self.config.class_tokens_between_views, x.device, dtype, part)
         for index, frame_block in enumerate(self.frame_blocks):
             x = frame_block(x, *frame)
             if index < len(self.scene_blocks):
                 x = self.scene_blocks[index](x, *scene, layout)
-        x = self.head(self.norm(x[:, 1:]))
+        x = self.head(self.norm(x[:, 1:] if part is None else x[:, 1 + kept :]))
         return x if by_count is None else x[inverse]
 
     def _put_in_place(self, x: Tensor, place: Tensor) -> Tensor:
@@ -173,6 +202,11 @@ class Decoder(nn.Module):
         class_row: Literal["identity", "zero"],
         device: torch.device,
         dtype: torch.dtype,
+        part: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        sin, cos = rope_table(grid, head_dim, class_row, device, dtype).chunk(2, dim=-1)
-        return signed_sin(sin)[:, None, None], cos[:, None, None]
+        table = rope_table(grid, head_dim, class_row, device, dtype)
+        if part is not None:
+            # Each image has its own patches, hence its own rows; one copy for all heads.
+            table = table[F.pad(part + 1, (1, 0))]
+        sin, cos = table.chunk(2, dim=-1)
+        return signed_sin(sin)[..., None, None, :], cos[..., None, None, :]

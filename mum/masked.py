@@ -1,9 +1,9 @@
-"""Masked multi-view autoencoding: uniform masking, the model, and its loss on normalised pixels.
+"""Masked multi-view autoencoding: the model, and its loss on normalised pixels.
 
 A pack is images (I, 3, H, W) and views (B,) with views.sum() == I: the first views[0] images are scene 0,
 and so on. A dense (B, S, 3, H, W) tensor is taken at the door and flattened. uint8 images are normalised
 inside; float images are taken as normalised. In masks 1 means masked. Source: MuM, arXiv 2511.17309;
-masking and targets as in MAE, arXiv 2111.06377.
+targets as in MAE, arXiv 2111.06377.
 """
 
 import difflib
@@ -12,14 +12,15 @@ from dataclasses import asdict, dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from torch import Tensor, nn
 
-from mum.decoder import Decoder, DecoderConfig
+from mum.decoder import Decoder, DecoderConfig, Unmasked
 from mum.encoder import PRESETS, EncoderConfig, build_encoder, encode_kept, patch_grid
 from mum.errors import InputError
+from mum.flops import forward_flops
+from mum.masking import reference_views, uniform_mask
 
 DECODERS = MappingProxyType(
     {
@@ -83,60 +84,6 @@ def _checked(cls: type, values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-class UniformMask(NamedTuple):
-    """A mask in the three forms that are needed."""
-
-    keep: Tensor
-    """(I, K) int64 kept patches, by rising noise."""
-    place: Tensor
-    """(I, L) int64 rank of each patch's noise: below K it is kept, and stands at that place of `keep`."""
-    mask: Tensor
-    """(I, L) float32, 1 = masked."""
-
-
-def uniform_mask(noise: Tensor, mask_ratio: float) -> UniformMask:
-    """Keep in every image the int(L * (1 - mask_ratio)) patches with the smallest noise.
-
-    Args:
-        noise: (I, L) float.
-        mask_ratio: share of patches to mask, in [0, 1).
-
-    Raises:
-        InputError: the ratio would keep no patch, or mask none.
-    """
-    if not 0 <= mask_ratio < 1:
-        raise InputError(f"mask ratio {mask_ratio} is not in [0, 1)")
-    patches = noise.shape[1]
-    kept = int(patches * (1 - mask_ratio))
-    if not 0 < kept < patches:
-        raise InputError(
-            f"mask ratio {mask_ratio} keeps {kept} of {patches} patches: it must keep one and mask one"
-        )
-    order = noise.argsort(dim=1, stable=True)
-    place = torch.empty_like(order)
-    place.scatter_(1, order, torch.arange(patches, device=noise.device).expand_as(order))
-    return UniformMask(order[:, :kept], place, (place >= kept).float())
-
-
-def mask_noise(seed: int, step: int, lane: int, shape: tuple[int, ...]) -> Tensor:
-    """Uniform noise in [0, 1) keyed by three integers: the same on any machine, rank or thread.
-
-    Args:
-        seed, step, lane: not negative; they key NumPy's Philox generator.
-        shape: of the result.
-
-    Returns:
-        float32 tensor on the CPU.
-
-    Raises:
-        InputError: a negative key.
-    """
-    if min(seed, step, lane) < 0:
-        raise InputError(f"seed {seed}, step {step}, lane {lane}: none may be negative")
-    bits = np.random.Philox(key=[seed, lane], counter=[0, 0, 0, step]).random_raw(int(np.prod(shape)))
-    return torch.from_numpy(((bits >> 40).astype(np.float32) * np.float32(2**-24)).reshape(shape))
-
-
 def patchify(images: Tensor, patch_size: int) -> Tensor:
     """(I, 3, H, W) to (I, L, patch * patch * 3): patches row-major, pixels row-major, channels last."""
     images = images.unflatten(-1, (-1, patch_size)).unflatten(-3, (-1, patch_size))
@@ -153,11 +100,14 @@ class MuMOutput(NamedTuple):
     """What a forward pass gives."""
 
     loss: Tensor
-    """() mean loss over masked patches."""
+    """() mean loss over the masked patches that were decoded."""
     pred: Tensor
-    """(I, L, patch * patch * 3) predicted pixels, normalised within each patch if the loss is."""
+    """(I, L, patch * patch * 3) predicted pixels, normalised within each patch if the loss is; (I, P, ...) of
+    the decoded patches alone where those are but a part."""
     mask: Tensor
     """(I, L) float32, 1 = masked."""
+    decoded: Tensor | None = None
+    """(I, P) int64 patch of each row of `pred`; None where it holds all of them in order."""
 
 
 class MuM(nn.Module):
@@ -195,6 +145,8 @@ class MuM(nn.Module):
         *,
         mask_ratio: float = 0.75,
         noise: Tensor | None = None,
+        decode_fraction: float = 1.0,
+        reference_view: bool = False,
     ) -> MuMOutput:
         """Mask, encode, decode, compare.
 
@@ -203,9 +155,13 @@ class MuM(nn.Module):
             views: (B,) images of each scene; best on the CPU, where reading them waits for nothing.
             mask_ratio: share of patches masked in every image.
             noise: (I, L) that decides the mask; drawn from torch's generator if None.
+            decode_fraction: share of every image's masked patches that is decoded and compared, those with the
+                smallest noise; the decoder sees the kept tokens and these, so it costs less.
+            reference_view: leave the first image of each scene of two or more unmasked and out of the loss
+                (as CroCo does, arXiv 2210.10716, with the rest masked as ever).
 
         Raises:
-            InputError: shapes that do not fit together, or a model without a decoder.
+            InputError: shapes or options that do not fit together, or a model without a decoder.
         """
         if self.decoder is None:
             raise InputError(
@@ -222,26 +178,93 @@ class MuM(nn.Module):
                 f"patches: expected ({len(images)}, {grid[0] * grid[1]})"
             )
         images = self.normalise(images)
-        keep, place, mask = uniform_mask(noise.to(images.device), mask_ratio)
+        noise = noise.to(images.device)
+        if reference_view:
+            return self._with_reference(images, counts, noise, grid, mask_ratio, decode_fraction)
+        keep, place, mask, decoded = uniform_mask(noise, mask_ratio, decode_fraction)
         tokens = encode_kept(self.encoder, images, keep)
-        pred = self.decoder(tokens, place, grid, counts).float()
-        # Every image has the same number of masked patches, so the mean of images is the mean of patches.
-        loss = self._per_image_loss(images, pred, mask).mean()
+        part = None if decoded is None else torch.cat((keep, decoded), dim=1)
+        pred = self.decoder(tokens, place, grid, counts, part=part).float()
+        # Every image has the same number of decoded patches, so the mean of images is the mean of patches.
+        loss = self._per_image_loss(images, pred, mask, decoded).mean()
+        return MuMOutput(loss, pred, mask, decoded)
+
+    def _with_reference(
+        self,
+        images: Tensor,
+        views: tuple[int, ...],
+        noise: Tensor,
+        grid: tuple[int, int],
+        mask_ratio: float,
+        decode_fraction: float,
+    ) -> MuMOutput:
+        # Two passes of constant shape: the number of scenes of a pack is as constant as that of its images.
+        reference, masked = (
+            torch.tensor(numbers).to(images.device, non_blocking=True)
+            for numbers in reference_views(views, decode_fraction)
+        )
+        keep, place, hidden, _ = uniform_mask(noise[masked], mask_ratio)
+        every = torch.arange(noise.shape[1], device=images.device).expand(len(reference), -1)
+        unmasked = Unmasked(
+            tokens=encode_kept(self.encoder, images[reference], every),
+            order=torch.cat((masked, reference)).argsort(),
+        )
+        tokens = encode_kept(self.encoder, images[masked], keep)
+        pred = self.decoder(tokens, place, grid, views, unmasked=unmasked).float()
+        mask = hidden.new_zeros(noise.shape).index_copy(0, masked, hidden)
+        loss = self._per_image_loss(images[masked], pred[masked], hidden).mean()
         return MuMOutput(loss, pred, mask)
 
-    def masked_loss(self, images: Tensor, out: MuMOutput) -> Tensor:
-        """(I,) mean squared error of each image's masked patches; `images` as given to `forward`."""
-        images, _ = as_pack(images, None if images.dim() == 5 else [1] * len(images))
-        return self._per_image_loss(self.normalise(images), out.pred, out.mask)
+    def flops(
+        self,
+        views: Sequence[int],
+        size: int | tuple[int, int],
+        *,
+        mask_ratio: float = 0.75,
+        decode_fraction: float = 1.0,
+        reference_view: bool = False,
+    ) -> int:
+        """Floating-point operations of one forward pass; see `mum.flops`. Training takes three times as many.
 
-    def _per_image_loss(self, images: Tensor, pred: Tensor, mask: Tensor) -> Tensor:
+        Args:
+            views: images of each scene of the pack.
+            size: of an image in pixels: a side, or (height, width).
+            mask_ratio, decode_fraction, reference_view: as for `forward`.
+
+        Raises:
+            InputError: what `forward` would refuse.
+        """
+        return forward_flops(
+            self.config,
+            views,
+            size,
+            mask_ratio=mask_ratio,
+            decode_fraction=decode_fraction,
+            reference_view=reference_view,
+        )
+
+    def masked_loss(self, images: Tensor, out: MuMOutput) -> Tensor:
+        """(I,) mean squared error of each image's decoded masked patches, 0 where it has none.
+
+        `images` as given to `forward`.
+        """
+        images, _ = as_pack(images, None if images.dim() == 5 else [1] * len(images))
+        return self._per_image_loss(self.normalise(images), out.pred, out.mask, out.decoded)
+
+    def _per_image_loss(
+        self, images: Tensor, pred: Tensor, mask: Tensor, decoded: Tensor | None = None
+    ) -> Tensor:
         with torch.no_grad():
             target = patchify(images.float(), self.config.encoder.patch_size)
+            if decoded is not None:
+                target = target[torch.arange(len(target), device=target.device)[:, None], decoded]
             if self.config.norm_pix_loss:
                 var, mean = torch.var_mean(target, dim=-1, keepdim=True)
                 target = (target - mean) * (var + 1e-6).rsqrt()
         error = (pred.float() - target).square().mean(dim=-1)
-        return (error * mask).sum(dim=1) / mask.sum(dim=1)
+        if decoded is not None:
+            return error.mean(dim=1)
+        return (error * mask).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
 
 
 def as_pack(images: Tensor, views: Tensor | Sequence[int] | None) -> tuple[Tensor, tuple[int, ...]]:

@@ -48,11 +48,13 @@ class Evaluation:
         *,
         size: int,
         mask_ratio: float,
+        reference_view: bool = False,
         noise: Callable[[int, int, int], torch.Tensor],
         seed: int,
         device: torch.device,
     ) -> None:
-        self._mask_ratio = mask_ratio
+        # All masked patches are decoded, whatever share training decodes: figures stay comparable.
+        self._masking = {"mask_ratio": mask_ratio, "reference_view": reference_view}
         self.images: torch.Tensor | None = None
         self.missing = ""
         """why there is nothing to evaluate on, or empty"""
@@ -84,7 +86,7 @@ class Evaluation:
     def __call__(self, model: mum.MuM) -> dict[str, Any]:
         """The figures of one evaluation."""
         own, strangers = mum.cross_view_gain(
-            model, self.images, self.noise, mask_ratio=self._mask_ratio, scored=self.scored
+            model, self.images, self.noise, scored=self.scored, **self._masking
         )
         return {
             "val_loss": own,
@@ -100,7 +102,7 @@ class Evaluation:
         images = self.images[: self._pictures]
         views = images.shape[1]
         noise = self.noise[: self._pictures * views]
-        out = model(images, mask_ratio=self._mask_ratio, noise=noise)
+        out = model(images, noise=noise, **self._masking)
         patch = model.config.encoder.patch_size
         parts = [
             reconstruction_picture(

@@ -156,6 +156,7 @@ def launch(prepared: Prepared, say: Any) -> None:
             config.evaluation,
             size=config.data.size,
             mask_ratio=config.model.mask_ratio,
+            reference_view=config.model.reference_view,
             noise=prepared.task.noise,
             seed=config.data.seed,
             device=prepared.device,

@@ -38,6 +38,10 @@ class ModelConfig:
     """the decoder looks across the views of a scene; with False, and --views 1 1, this is single-view MAE"""
     mask_ratio: float = 0.75
     """share of every view's patches that is masked"""
+    decode_fraction: float = 1.0
+    """share of the masked patches that is decoded and in the loss of training; evaluation decodes all"""
+    reference_view: bool = False
+    """leave the first view of every scene unmasked and out of the loss, as CroCo does"""
     norm_pix_loss: bool = True
     """targets are normalised patch by patch"""
 

@@ -8,7 +8,7 @@ images (n * I, 3, H, W) of n lanes with views (n * B,).
 import dataclasses
 import difflib
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import mum
+from mum.flops import forward_flops
 from pretrain.errors import InputError
 from pretrain.recipes import RunConfig
 from shards import Batch
@@ -62,10 +63,27 @@ class MaskedViews:
             raise InputError(f"--size {config.data.size} is no multiple of the model's patch, {patch} px")
         self.tokens = (config.data.size // patch) ** 2
         """patches of one image (L)"""
+        # Masking that cannot be is told before the run, of the scenes with the most views.
+        try:
+            self.flops([config.data.views[1]])
+        except ValueError as error:
+            raise InputError(f"--model.*: {error}") from None
 
     def describe(self) -> dict[str, Any]:
         """The whole configuration of the model, with what the recipe leaves to its preset."""
         return self._model_config.to_dict()
+
+    def flops(self, views: Sequence[int]) -> int:
+        """Floating-point operations of one forward pass over a pack; training takes three times as many."""
+        model = self._config.model
+        return forward_flops(
+            self._model_config,
+            views,
+            self._config.data.size,
+            mask_ratio=model.mask_ratio,
+            decode_fraction=model.decode_fraction,
+            reference_view=model.reference_view,
+        )
 
     def parameters(self) -> int:
         """Trained numbers of encoder and decoder."""
@@ -116,12 +134,14 @@ class MaskedViews:
         return {"images": batch.images, "views": batch.views, "noise": torch.cat(noise)}, checks
 
     def loss(self, model: nn.Module, inputs: Inputs) -> torch.Tensor:
-        """Mean squared error of the masked patches; every image has the same number of them."""
+        """Mean squared error of the decoded patches; every image that is masked has the same number of them."""
         return model(
             inputs["images"],
             inputs["views"],
             mask_ratio=self._config.model.mask_ratio,
             noise=inputs["noise"],
+            decode_fraction=self._config.model.decode_fraction,
+            reference_view=self._config.model.reference_view,
         ).loss
 
     def save(self, weights: Mapping[str, torch.Tensor], path: Path, summary: dict[str, Any]) -> None:

@@ -42,6 +42,23 @@ def test_gain_is_that_of_packs_built_by_hand(tiny, scenes, scored):
     assert abs(expected[0] - expected[1]) > 1e-5
 
 
+def test_reference_views_are_seen_but_not_scored(tiny, scenes):
+    images, noise = scenes
+    own, strangers = cross_view_gain(tiny, images, noise, reference_view=True)
+    with torch.no_grad():
+        out = tiny(images, noise=noise, reference_view=True)
+    assert own == pytest.approx(out.loss.item(), abs=1e-6)
+    only = torch.tensor([False, True, False, False])
+    each = tiny.masked_loss(images, out).view(4, 3)
+    scored, _ = cross_view_gain(tiny, images, noise, reference_view=True, scored=only)
+    assert scored == pytest.approx(each[1, 1:].mean().item(), abs=1e-6)
+    # Own and strangers are the same images under the same masks: without a look across there is no gain.
+    for block in tiny.decoder.scene_blocks:
+        torch.nn.init.zeros_(block.attn.proj.weight)
+    own, strangers = cross_view_gain(tiny, images, noise, reference_view=True)
+    assert own == pytest.approx(strangers, abs=1e-6)
+
+
 def test_no_gain_without_a_look_at_other_views(tiny, scenes):
     for block in tiny.decoder.scene_blocks:
         torch.nn.init.zeros_(block.attn.proj.weight)

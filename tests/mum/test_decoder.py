@@ -105,3 +105,24 @@ def test_same_generator_same_weights():
 def test_head_width_must_suit_the_rotation():
     with pytest.raises(ValueError, match="multiple of 4"):
         DecoderConfig(width=30, depth=1, heads=5)
+
+
+def test_decoding_every_patch_as_a_part_is_decoding_them_in_place():
+    """Positions travel with the patches: neither their order nor the sorting of scenes changes an answer."""
+    model = decoder()
+    views = (2, 1, 2)
+    x, place = inputs(5)
+    whole = model(x, place, GRID, views)
+    part = place.argsort(dim=1)
+    masked = part[:, 2:]
+    expected = whole.gather(1, masked.unsqueeze(-1).expand(-1, -1, 5))
+    torch.testing.assert_close(model(x, place, GRID, views, part=part), expected)
+
+
+def test_part_of_each_image_sees_only_what_is_decoded():
+    model = decoder()
+    x, place = inputs(4)
+    part = place.argsort(dim=1)[:, :4]
+    out = model(x, place, GRID, (3, 1), part=part)
+    assert out.shape == (4, 2, 5)
+    assert not torch.allclose(out, model(x, place, GRID, (3, 1), part=place.argsort(dim=1))[:, :2])

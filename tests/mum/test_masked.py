@@ -1,63 +1,13 @@
-"""Masks, noise, pixels, the loss and the model's front door."""
+"""Pixels, the loss, partial decoding, reference views and the model's front door."""
 
 import json
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 import mum
 from mum import MuM, MuMConfig, mask_noise
-from mum.masked import DECODERS, patchify, uniform_mask, unpatchify
-
-
-@given(
-    patches=st.integers(2, 300),
-    ratio=st.floats(0, 0.999),
-    seed=st.integers(0, 2**32),
-)
-@settings(max_examples=60, deadline=None)
-def test_mask_keeps_the_smallest_noise(patches, ratio, seed):
-    noise = mask_noise(seed, 0, 0, (3, patches))
-    kept = int(patches * (1 - ratio))
-    if not 0 < kept < patches:
-        with pytest.raises(ValueError, match="mask ratio"):
-            uniform_mask(noise, ratio)
-        return
-    keep, place, mask = uniform_mask(noise, ratio)
-    assert keep.shape == (3, kept)
-    assert mask.sum(dim=1).tolist() == [patches - kept] * 3
-    assert not mask.gather(1, keep).any()
-    assert (noise.gather(1, keep).amax(1) <= noise.masked_fill(mask == 0, 2).amin(1)).all()
-    assert torch.equal(place.gather(1, keep), torch.arange(kept).expand(3, -1))
-
-
-@pytest.mark.parametrize("ratio", [1.0, -0.1, float("nan")])
-def test_mask_ratio_outside_its_range_is_refused(ratio):
-    with pytest.raises(ValueError, match="not in"):
-        uniform_mask(torch.rand(1, 4), ratio)
-
-
-def test_noise_is_pinned():
-    """These numbers may never change: runs in progress would see other masks."""
-    noise = mask_noise(1, 2, 3, (2, 2))
-    assert noise.dtype == torch.float32
-    assert (noise * 2**24).int().tolist() == [[1553378, 6961549], [7118805, 3417161]]
-
-
-def test_noise_is_keyed_by_all_three_and_uniform():
-    draws = [mask_noise(*key, (400,)) for key in ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (0, 2, 0))]
-    values = torch.cat(draws)
-    assert len(values.unique()) > 1990
-    assert 0 <= values.min() < values.max() < 1
-    assert abs(values.mean() - 0.5) < 0.03
-    assert torch.equal(mask_noise(0, 0, 0, (800,))[:400], draws[0])
-
-
-def test_noise_refuses_negative_keys():
-    with pytest.raises(ValueError, match="negative"):
-        mask_noise(-1, 0, 0, (2,))
+from mum.masked import DECODERS, patchify, unpatchify
 
 
 def test_patches_go_back_to_pixels():
@@ -187,3 +137,101 @@ def test_it_learns(tiny):
 def test_every_parameter_gets_a_gradient(tiny: MuM, pack):
     tiny(*pack).loss.backward()
     assert [name for name, p in tiny.named_parameters() if p.grad is None] == []
+
+
+# -- partial decoding
+
+
+def test_part_of_the_masked_patches_is_decoded(tiny, pack):
+    out = tiny(*pack, noise=mask_noise(0, 0, 0, (7, 24)), decode_fraction=0.5)
+    assert out.pred.shape == (7, 9, 192)
+    assert out.decoded.shape == (7, 9)
+    assert out.mask.sum(dim=1).tolist() == [18] * 7
+    assert out.mask.gather(1, out.decoded).all()
+
+
+def test_whole_fraction_is_the_plain_model(tiny, pack):
+    noise = torch.rand(7, 24)
+    plain, whole = tiny(*pack, noise=noise), tiny(*pack, noise=noise, decode_fraction=1.0)
+    assert whole.decoded is None
+    assert torch.equal(plain.pred, whole.pred)
+    assert torch.equal(plain.loss, whole.loss)
+
+
+def test_partial_loss_is_by_hand(tiny, pack):
+    images, views = pack
+    out = tiny(images, views, decode_fraction=0.4)
+    pixels = patchify(tiny.normalise(images), 8)
+    target = (pixels - pixels.mean(-1, keepdim=True)) / (pixels.var(-1, keepdim=True) + 1e-6).sqrt()
+    rows = torch.arange(7)[:, None]
+    expected = (out.pred - target[rows, out.decoded]).square().mean()
+    torch.testing.assert_close(out.loss, expected)
+    torch.testing.assert_close(tiny.masked_loss(images, out).mean(), expected)
+
+
+def test_pixels_that_are_not_decoded_change_nothing(tiny, pack):
+    """Neither as input nor as target: it is as if those patches did not exist."""
+    images, views = pack
+    images = tiny.normalise(images)
+    noise = mask_noise(0, 0, 0, (7, 24))
+    before = tiny(images, views, noise=noise, decode_fraction=0.5)
+    unused = before.mask.bool().scatter(1, before.decoded, False)
+    patches = torch.where(unused[..., None], torch.randn(7, 24, 192), patchify(images, 8))
+    after = tiny(unpatchify(patches, 8, (4, 6)), views, noise=noise, decode_fraction=0.5)
+    assert unused.any()
+    assert torch.equal(before.loss, after.loss)
+
+
+def test_every_parameter_gets_a_gradient_from_a_part(tiny, pack):
+    tiny(*pack, decode_fraction=0.3).loss.backward()
+    assert [name for name, p in tiny.named_parameters() if p.grad is None] == []
+
+
+# -- reference views
+
+
+def test_first_views_stay_unmasked_and_out_of_the_loss(tiny, pack):
+    """Scenes of 2, 1, 3 and 1 views: images 0 and 3 are references, and lone images are masked."""
+    images, views = pack
+    out = tiny(images, views, reference_view=True)
+    assert out.mask.sum(dim=1).tolist() == [0, 18, 18, 0, 18, 18, 18]
+    pixels = patchify(tiny.normalise(images), 8)
+    target = (pixels - pixels.mean(-1, keepdim=True)) / (pixels.var(-1, keepdim=True) + 1e-6).sqrt()
+    hidden = out.mask.bool()
+    torch.testing.assert_close(out.loss, (out.pred - target)[hidden].square().mean())
+    each = tiny.masked_loss(images, out)
+    assert each[[0, 3]].tolist() == [0, 0]
+    torch.testing.assert_close(each.sum() / 5, out.loss)
+
+
+def test_every_pixel_of_a_reference_view_is_seen_by_its_scene_alone(tiny, pack):
+    images, views = pack
+    images = tiny.normalise(images)
+    noise = torch.rand(7, 24)
+    before = tiny(images, views, noise=noise, reference_view=True).pred
+    for patch in (0, 11, 23):
+        patches = patchify(images, 8)
+        patches[0, patch] += 1
+        after = tiny(unpatchify(patches, 8, (4, 6)), views, noise=noise, reference_view=True).pred
+        assert (before - after)[1].abs().max() > 1e-5
+        assert torch.allclose(before[2:], after[2:], atol=1e-6)
+
+
+def test_masked_views_are_masked_as_ever(tiny, pack):
+    """A scene without its reference is the same in both modes."""
+    images, views = pack
+    noise = torch.rand(7, 24)
+    with_reference = tiny(images, views, noise=noise, reference_view=True)
+    plain = tiny(images, views, noise=noise)
+    torch.testing.assert_close(with_reference.pred[[2, 6]], plain.pred[[2, 6]])
+    assert torch.equal(with_reference.mask[[1, 2, 4, 5, 6]], plain.mask[[1, 2, 4, 5, 6]])
+
+
+def test_reference_view_without_other_views_is_refused(tiny):
+    with pytest.raises(ValueError, match="two or more views"):
+        tiny(torch.zeros(2, 3, 32, 32), [1, 1], reference_view=True)
+
+
+def test_reference_view_wants_all_patches_decoded(tiny, pack):
+    with pytest.raises(ValueError, match=r"decode fraction 0\.5"):
+        tiny(*pack, decode_fraction=0.5, reference_view=True)
