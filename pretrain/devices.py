@@ -6,6 +6,8 @@ with another clock would be told a wrong share. Nothing here knows of models or 
 """
 
 import re
+import resource
+import sys
 from dataclasses import dataclass
 from typing import Literal
 
@@ -77,8 +79,23 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type.upper()
 
 
-def working_precision(configured: Literal["fp32", "bf16"]) -> Precision:
-    """The precision of the matrix products under a run's `precision`: fp32 may be carried out in tf32."""
-    if configured == "fp32" and torch.get_float32_matmul_precision() != "highest":
-        return "tf32"
-    return configured
+def run_peak(device: torch.device, precision: Literal["fp32", "bf16"], given: float = 0.0) -> float | None:
+    """The FLOP/s that a run's MFU is a share of: `given` in TFLOP/s, or the table's where that is 0.
+
+    None where neither is known. Under `precision` fp32 the products may be carried out in tf32; float8 layers
+    are measured by the peak of bf16, so that a run's figures can be compared with and without them.
+    """
+    if given > 0:
+        return given * 1e12
+    carried_out: Precision = precision
+    if precision == "fp32" and torch.get_float32_matmul_precision() != "highest":
+        carried_out = "tf32"
+    return peak_flops(device_name(device), carried_out)
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes that this process held at most so far: tensors on a GPU, all of its main memory else."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # Kilobytes, but bytes on macOS.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

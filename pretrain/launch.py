@@ -16,6 +16,7 @@ import mum
 import shards
 from pretrain.checkpoint import SaveFailedError
 from pretrain.commandline import Command
+from pretrain.devices import device_name, run_peak
 from pretrain.errors import InputError
 from pretrain.evaluation import Evaluation
 from pretrain.files import read_json, write_json
@@ -24,6 +25,7 @@ from pretrain.optim import describe_schedule
 from pretrain.parallel import World, check_world, lanes_per_pass, on_first, pick_device, process_group
 from pretrain.recipes import hash_of, identity, to_dict
 from pretrain.run_folder import Beginning, RunFolder, decide, versions
+from pretrain.sinks import LogConfig, check_wandb, new_wandb_id
 from pretrain.tasks import MaskedViews
 from pretrain.trainer import Job, Trainer
 
@@ -88,6 +90,7 @@ def prepare(command: Command, world: World) -> Prepared:
     """Check the command; InputError, or an error of the data or the model, says what does not fit."""
     config = command.config
     check_world(world.size, lanes=config.data.lanes, config=config.parallel)
+    check_wandb(config.log)
     dataset = shards.open_mixture(command.data)
     plan = shards.Plan(dataset, config.data)
     device = pick_device(world)
@@ -134,6 +137,12 @@ def migrations(folder: RunFolder, beginning: Beginning, data: list[str]) -> list
     return [*before, {"step": beginning.step, "from": list(beginning.old_data), "to": data}]
 
 
+def logger_runs(log: LogConfig, folder: RunFolder, beginning: Beginning) -> dict[str, str]:
+    """The names that loggers know this run by: those it has, or a new one where a logger is new to it."""
+    there = read_json(folder.config).get("logger", {}) if beginning.continues else {}
+    return there | ({"wandb": new_wandb_id()} if log.wandb and "wandb" not in there else {})
+
+
 def launch(prepared: Prepared, say: Any) -> None:
     """Run what was prepared, in all ranks together; `say` tells a line to whoever watches.
 
@@ -151,6 +160,9 @@ def launch(prepared: Prepared, say: Any) -> None:
         keeps = prepared.header["identity"]
         migrate = prepared.command.migrate
         beginning = on_first(lambda: decide(folder, prepared.command.resume, keeps, migrate=migrate))
+        header = prepared.header | {
+            "logger": on_first(lambda: logger_runs(config.log, folder, beginning)),
+        }
         evaluation = Evaluation(
             prepared.dataset,
             config.evaluation,
@@ -173,16 +185,21 @@ def launch(prepared: Prepared, say: Any) -> None:
             start=beginning.start,
             continues=beginning.continues,
             migrates=migrate,
-            header=prepared.header,
+            header=header,
         )
         if world.first:
             say(prepared.sentence())
             if evaluation.missing:
                 say(evaluation.missing)
+            if run_peak(prepared.device, config.precision, config.log.peak_tflops) is None:
+                say(
+                    f"unknown device, hence no MFU: {device_name(prepared.device)} is not in the table of peaks "
+                    "(--log.peak-tflops gives one)"
+                )
             write_json(
                 folder.config,
                 {
-                    **prepared.header,
+                    **header,
                     "config": to_dict(config),
                     "model": prepared.task.describe(),
                     "evaluation": evaluation.describe(),

@@ -1,16 +1,18 @@
-"""Where a run's rows go: metrics.jsonl, TensorBoard, a progress line. Rank 0 alone opens them.
+"""Where a run's rows go: metrics.jsonl, TensorBoard, Weights & Biases, a progress line. Rank 0 alone opens them.
 
 Each takes rows as they come and knows nothing of the others, of ranks or of the loop.
 """
 
 import json
 import os
+import secrets
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -26,6 +28,11 @@ class LogConfig:
     """steps between readings of the figures; metrics.jsonl holds every step all the same"""
     tensorboard: bool = True
     """write curves and pictures for TensorBoard"""
+    wandb: str | None = None
+    """project of Weights & Biases to write curves and pictures to, as whoever is logged in there, or into the
+    run's folder under WANDB_MODE=offline; None: none"""
+    peak_tflops: float = 0.0
+    """dense TFLOP/s of one device at most, for the MFU; 0: from the table of known devices"""
 
 
 def cut_back(path: Path, step: int) -> None:
@@ -73,11 +80,29 @@ class MetricsFile:
         self._file.close()
 
 
+CURVES = {
+    "train": (
+        *("loss", "lr", "grad_norm", "images_per_s", "mfu", "data_wait", "memory_gb"),
+        *("overlap", "outside_band"),
+    ),
+    "val": ("val_loss", "val_loss_strangers", "cross_view_gain"),
+    "probe": ("probe_pck", "probe_epe"),
+}
+"""What is drawn of a row, by the board's rooms."""
+
+
+def curves(row: Row) -> dict[str, float]:
+    """The points of a row by their curve's name, such as train/loss."""
+    return {
+        f"{room}/{name}": row[name]
+        for room, names in CURVES.items()
+        for name in names
+        if row.get(name) is not None
+    }
+
+
 class Board:
     """TensorBoard's curves and pictures; what a run that is resumed had drawn after `start` is dropped."""
-
-    CURVES = ("loss", "lr", "grad_norm", "images_per_s", "data_wait", "overlap", "outside_band")
-    EVALUATION = ("val_loss", "val_loss_strangers", "cross_view_gain")
 
     def __init__(self, folder: Path, start: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
@@ -87,10 +112,8 @@ class Board:
     def write(self, rows: Sequence[Row]) -> None:
         """Draw the points of some rows."""
         for row in rows:
-            for room, names in (("train", self.CURVES), ("val", self.EVALUATION)):
-                for name in names:
-                    if row.get(name) is not None:
-                        self._writer.add_scalar(f"{room}/{name}", row[name], row["step"])
+            for name, value in curves(row).items():
+                self._writer.add_scalar(name, value, row["step"])
 
     def picture(self, name: str, image: np.ndarray, step: int) -> None:
         """Show a uint8 (H, W, 3) picture."""
@@ -99,6 +122,67 @@ class Board:
     def close(self) -> None:
         """Write out what is pending."""
         self._writer.close()
+
+
+def check_wandb(config: LogConfig) -> None:
+    """InputError where Weights & Biases is asked for and not installed."""
+    if config.wandb and find_spec("wandb") is None:
+        raise InputError(
+            f"--log.wandb {config.wandb}: wandb is not installed; pip install 'mumkit[wandb]' brings it"
+        )
+
+
+def new_wandb_id() -> str:
+    """A name for a run at Weights & Biases that no other run has."""
+    return secrets.token_hex(4)
+
+
+class WandbRun:
+    """A run at Weights & Biases. Begun again under the same `run_id` it goes on with the same curves.
+
+    Its own step counter only rises, so curves are drawn over our `step`, and what it has already seen before a run
+    was resumed is not told twice. Account and mode are those of the user's environment, and stay untouched.
+    """
+
+    def __init__(
+        self, project: str, run_id: str, *, name: str, folder: Path, config: Mapping[str, Any]
+    ) -> None:
+        import wandb
+
+        try:
+            self._run = wandb.init(
+                project=project,
+                id=run_id,
+                name=name,
+                dir=str(folder),
+                config=dict(config),
+                resume="allow",
+                settings=wandb.Settings(console="off", quiet=True),
+            )
+        except wandb.Error as error:
+            raise InputError(
+                f"--log.wandb {project}: Weights & Biases did not begin the run ({error}); wandb login, or "
+                "WANDB_MODE=offline, which keeps its files in the run's folder"
+            ) from error
+        self._image = wandb.Image
+        self._run.define_metric("step")
+        self._run.define_metric("*", step_metric="step")
+        self._told = int(self._run.summary.get("step") or 0)
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Draw the points of some rows."""
+        for row in rows:
+            if row["step"] > self._told:
+                self._run.log({"step": row["step"], **curves(row)})
+
+    def picture(self, name: str, image: np.ndarray, step: int) -> None:
+        """Show a uint8 (H, W, 3) picture."""
+        if step > self._told:
+            self._run.log({"step": step, name: self._image(image)})
+
+    def close(self) -> None:
+        """Send what is pending; the run counts as failed while an exception is on its way."""
+        self._run.finish(exit_code=int(sys.exception() is not None))
 
 
 class ProgressLine:
@@ -135,9 +219,10 @@ class ProgressLine:
         """The text for a row."""
         left = (self._steps - row["step"]) * row["images"] / row["step"] / max(row["images_per_s"], 1e-9)
         gain = "" if self._gain is None else f"  gain {self._gain:+.4f}"
+        mfu = "" if row.get("mfu") is None else f"  MFU {row['mfu']:.0%}"
         return (
             f"step {row['step']}/{self._steps}  loss {row['loss']:.4f}{gain}"
-            f"  {row['images_per_s']:.0f} images/s  data wait {row['data_wait']:.0%}  {_clock(left)} left"
+            f"  {row['images_per_s']:.0f} images/s{mfu}  data wait {row['data_wait']:.0%}  {_clock(left)} left"
         )
 
 

@@ -42,6 +42,10 @@ class Task(Protocol):
         """The scalar loss: a mean in which every lane weighs the same."""
         ...
 
+    def flops(self, views: Sequence[int]) -> int:
+        """Floating-point operations of one forward pass over a pack of scenes of so many views."""
+        ...
+
     def save(self, weights: Mapping[str, torch.Tensor], path: Path, summary: dict[str, Any]) -> None:
         """Write the whole model where others read it."""
         ...

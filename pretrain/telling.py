@@ -3,26 +3,36 @@
 Rank 0 alone holds one. Nothing here decides anything about the run.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from pretrain.evaluation import save_picture
 from pretrain.ledger import Row
-from pretrain.recipes import RunConfig
+from pretrain.recipes import RunConfig, to_dict
 from pretrain.run_folder import RunFolder
-from pretrain.sinks import Board, MetricsFile, ProgressLine, cut_back
+from pretrain.sinks import Board, MetricsFile, ProgressLine, WandbRun, cut_back
 from shards.quarantine import Quarantine
 
 
 class Telling:
-    """Rank 0's voice: metrics.jsonl, quarantine.jsonl, status.json, TensorBoard, pictures, progress line."""
+    """Rank 0's voice: metrics.jsonl, quarantine.jsonl, status.json, boards, pictures, progress line."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, step: int) -> None:
+    def __init__(
+        self, config: RunConfig, folder: RunFolder, step: int, *, wandb_id: str | None = None
+    ) -> None:
         self._config, self._folder = config, folder
         cut_back(folder.metrics, step)
         self._file = MetricsFile(folder.metrics)
         self._quarantine = Quarantine(folder.quarantine)
-        self._board = Board(folder.tensorboard, step) if config.log.tensorboard else None
         self._line = ProgressLine(config.steps)
+        self._boards: list[Board | WandbRun] = []
+        if config.log.tensorboard:
+            self._boards.append(Board(folder.tensorboard, step))
+        if config.log.wandb and wandb_id:
+            name = folder.root.resolve().name
+            self._boards.append(
+                WandbRun(config.log.wandb, wandb_id, name=name, folder=folder.root, config=to_dict(config))
+            )
 
     def tell(self, rows: list[Row], picture: Any) -> None:
         """Write the rows of some steps, the last of which may have been evaluated."""
@@ -32,17 +42,29 @@ class Telling:
         met = [event for row in rows for event in row.get("substituted", ())]
         for new in self._quarantine.add(met):
             self._line.note(f"damaged: {new}")
-        if self._board:
-            self._board.write(rows)
+        self._draw(lambda board: board.write(rows))
         if picture is not None:
             save_picture(picture, self._folder.pictures / f"reconstruction-{step:08d}.png")
-            if self._board:
-                self._board.picture("reconstruction", picture, step)
+            self._draw(lambda board: board.picture("reconstruction", picture, step))
         self._file.sync()
         self._folder.write_status("running", step, steps)
+
+    def note(self, text: str) -> None:
+        """Say something in a line of its own."""
+        self._line.note(text)
 
     def close(self) -> None:
         """Close what is open."""
         self._file.close()
-        if self._board:
-            self._board.close()
+        self._draw(lambda board: board.close())
+
+    def _draw(self, act: Callable[[Board | WandbRun], None]) -> None:
+        """Do something with every board; one that fails is told and left, since the run is worth more."""
+        for board in tuple(self._boards):
+            try:
+                act(board)
+            except Exception as error:
+                self._boards.remove(board)
+                self._line.note(
+                    f"{type(board).__name__} is left out from here on: {type(error).__name__}: {error}"
+                )

@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 import shards
 from pretrain import checkpoint
+from pretrain.devices import run_peak
 from pretrain.evaluation import Evaluation
 from pretrain.guards import DamageGuard, FiniteGuard
 from pretrain.ledger import Ledger, Row
@@ -84,8 +85,16 @@ class Trainer:
         config, job = self.config, self.job
         guard = FiniteGuard(job.device)
         damage = DamageGuard(config.damage_limit, config.images_per_step)
-        ledger = Ledger(lanes=config.data.lanes, images_per_step=config.images_per_step)
-        told = Telling(config, job.folder, self.step) if job.world.first else None
+        ledger = Ledger(
+            lanes=config.data.lanes,
+            images_per_step=config.images_per_step,
+            device=job.device,
+            peak=run_peak(job.device, config.precision, config.log.peak_tflops),
+        )
+        told = None
+        if job.world.first:
+            wandb_id = job.header["logger"].get("wandb")
+            told = Telling(config, job.folder, self.step, wandb_id=wandb_id)
         batches = iter(self.loader)
         try:
             while self.step < config.steps:
@@ -122,7 +131,7 @@ class Trainer:
         )
         total = torch.zeros((), device=self.job.device)
         checks: dict[int, int] = {}
-        drawn, wait, substituted = [], 0.0, []
+        drawn, wait, flops, substituted = [], 0.0, 0, []
         for number in range(passes):
             asked = time.perf_counter()
             batch = next(batches)
@@ -130,6 +139,8 @@ class Trainer:
             inputs, sums = self.job.task.inputs(batch)
             checks |= sums
             drawn.append((batch.overlap, batch.outside))
+            # The backward pass asks for twice what the forward pass does.
+            flops += 3 * self.job.task.flops(batch.views.tolist())
             substituted += [event | {"step": self.step + 1} for event in batch.substituted]
             # Gradients are reduced over the ranks once, with the last pass.
             self.model.set_requires_gradient_sync(number == passes - 1)
@@ -155,6 +166,7 @@ class Trainer:
             checks=checks,
             drawn=drawn,
             wait=wait,
+            flops=flops,
             substituted=substituted,
         )
 
