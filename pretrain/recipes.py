@@ -66,6 +66,8 @@ class RunConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    profile: bool = False
+    """write a trace of a few steps into profile/ of the run's folder"""
 
     @property
     def images_per_step(self) -> int:

@@ -41,6 +41,7 @@ class RunFolder:
         self.pictures = root / "pictures"
         self.checkpoints = root / "checkpoints"
         self.tensorboard = root / "tensorboard"
+        self.profile = root / "profile"
 
     def is_empty(self) -> bool:
         """Whether nothing stands here yet (a lock left by a command that was refused does not count)."""

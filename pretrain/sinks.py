@@ -33,6 +33,15 @@ class LogConfig:
     run's folder under WANDB_MODE=offline; None: none"""
     peak_tflops: float = 0.0
     """dense TFLOP/s of one device at most, for the MFU; 0: from the table of known devices"""
+    profile_window: tuple[int, int] = (20, 3)
+    """steps that pass before the trace of --profile begins, and steps that it records"""
+
+    def __post_init__(self) -> None:
+        if min(self.profile_window) < 1:
+            raise InputError(
+                f"--log.profile-window takes two numbers from 1 on, not {self.profile_window}: steps to let pass "
+                "and steps to record"
+            )
 
 
 def cut_back(path: Path, step: int) -> None:

@@ -23,6 +23,7 @@ from pretrain.guards import DamageGuard, FiniteGuard
 from pretrain.ledger import Ledger, Row
 from pretrain.optim import build_optimizer, learning_rate, peak_lr, set_learning_rate
 from pretrain.parallel import World, lanes_per_pass, local, reduce_mean, shard_model, whole_weights
+from pretrain.profiling import Profile
 from pretrain.recipes import RunConfig, to_dict
 from pretrain.run_folder import RunFolder
 from pretrain.tasks import Inputs, Task
@@ -91,14 +92,19 @@ class Trainer:
             device=job.device,
             peak=run_peak(job.device, config.precision, config.log.peak_tflops),
         )
-        told = None
+        told = profile = None
         if job.world.first:
             wandb_id = job.header["logger"].get("wandb")
             told = Telling(config, job.folder, self.step, wandb_id=wandb_id)
+            if config.profile:
+                window = config.log.profile_window
+                profile = Profile(job.folder.profile, start=self.step, window=window, say=told.note)
         batches = iter(self.loader)
         try:
             while self.step < config.steps:
                 self._update(batches, guard, ledger)
+                if profile:
+                    profile.step()
                 evaluates = self._at(config.evaluation.every) and not job.evaluation.missing
                 saves = self._at(config.checkpoint.every) or self.step == config.steps
                 if not (evaluates or saves or self._at(max(1, config.log.every))):
@@ -116,6 +122,8 @@ class Trainer:
                     self._save()
                 ledger.restart_clock()
         finally:
+            if profile:
+                profile.close()
             if told:
                 told.close()
 
