@@ -42,6 +42,8 @@ class Prepared:
     task: MaskedViews
     folder: RunFolder
     beginning: Beginning
+    initial: str
+    """what --init brings into a run that begins, or empty"""
     header: dict[str, Any]
 
     @property
@@ -68,6 +70,7 @@ class Prepared:
             "skipped_chunks": self.plan.skipped,
             "sources": self.plan.summary()["sources"],
             "begins_at_step": self.beginning.step,
+            "initial": self.initial,
             **schedule,
         }
 
@@ -99,6 +102,8 @@ def prepare(command: Command, world: World) -> Prepared:
     keeps = identity(command.recipe, config, [entry["name"] for entry in data])
     folder = RunFolder(command.out)
     beginning = decide(folder, command.resume, keeps, migrate=command.migrate)
+    if config.init and beginning.start is not None and not beginning.continues:
+        raise InputError("--init and --resume both name weights to begin with: give one of them")
     return Prepared(
         command=command,
         world=world,
@@ -108,6 +113,7 @@ def prepare(command: Command, world: World) -> Prepared:
         task=task,
         folder=folder,
         beginning=beginning,
+        initial="" if beginning.start else task.initial(),
         header={
             "recipe": command.recipe,
             "hash": hash_of(keeps),
@@ -129,9 +135,14 @@ def describe_data(dataset: shards.Dataset | shards.Mixture) -> list[dict[str, An
     return told
 
 
+def written(folder: RunFolder, key: str, default: Any) -> Any:
+    """What config.json says already, where the run goes on; the default where it begins."""
+    return read_json(folder.config).get(key, default) if folder.config.is_file() else default
+
+
 def migrations(folder: RunFolder, beginning: Beginning, data: list[str]) -> list[dict[str, Any]]:
     """Every change of the run's data: the step after which it came, the old hashes and the new."""
-    before = read_json(folder.config).get("migrations", []) if folder.config.is_file() else []
+    before = written(folder, "migrations", [])
     if beginning.old_data is None:
         return before
     return [*before, {"step": beginning.step, "from": list(beginning.old_data), "to": data}]
@@ -189,6 +200,8 @@ def launch(prepared: Prepared, say: Any) -> None:
         )
         if world.first:
             say(prepared.sentence())
+            if prepared.initial:
+                say(prepared.initial)
             if evaluation.missing:
                 say(evaluation.missing)
             if run_peak(prepared.device, config.precision, config.log.peak_tflops) is None:
@@ -204,6 +217,7 @@ def launch(prepared: Prepared, say: Any) -> None:
                     "model": prepared.task.describe(),
                     "evaluation": evaluation.describe(),
                     "parameters": prepared.task.parameters(),
+                    "initial": prepared.initial or written(folder, "initial", ""),
                     "migrations": migrations(folder, beginning, keeps["data"]),
                 },
             )

@@ -53,6 +53,8 @@ class RunConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    init: str = ""
+    """weights to begin with: a run or checkpoint of ours, a released MuM file, or timm:NAME; empty: random"""
     precision: Literal["fp32", "bf16"] = "bf16"
     """fp32, or bf16 autocast over fp32 weights"""
     steps: int = 500_000
@@ -75,7 +77,7 @@ class RunConfig:
         return self.data.images_per_lane * self.data.lanes
 
 
-IDENTITY = ("model", "data", "optim", "precision")
+IDENTITY = ("model", "data", "optim", "init", "precision")
 """Fields that a run keeps for life; the others may change when it goes on."""
 
 

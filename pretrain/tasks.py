@@ -17,6 +17,7 @@ from torch import nn
 
 import mum
 from mum.flops import forward_flops
+from pretrain import initial
 from pretrain.errors import InputError
 from pretrain.recipes import RunConfig
 from shards import Batch
@@ -32,6 +33,14 @@ class Task(Protocol):
 
     def build(self) -> nn.Module:
         """The model with random weights, the same on every rank."""
+        ...
+
+    def initial(self) -> str:
+        """What --init brings into the model, in a sentence; InputError if it does not fit."""
+        ...
+
+    def fill(self, model: nn.Module) -> None:
+        """Bring in what --init names, before the model is sharded; all ranks call it together."""
         ...
 
     def inputs(self, batch: Batch) -> tuple[Inputs, dict[int, int]]:
@@ -122,6 +131,15 @@ class MaskedViews:
         if self._device.type == "cpu" and self._config.precision == "bf16":
             mum.use_plain_attention(model)
         return model.to(self._device)
+
+    def initial(self) -> str:
+        """Which weights --init brings and which stay random; empty where it names none."""
+        return initial.describe(self._config.init, self._model_config) if self._config.init else ""
+
+    def fill(self, model: mum.MuM) -> None:
+        """Load the weights that --init names, if any."""
+        if self._config.init:
+            initial.fill(model, self._config.init)
 
     def noise(self, step: int, lane: int, images: int) -> torch.Tensor:
         """(images, L) float32 noise; the patches with the smallest values stay visible."""

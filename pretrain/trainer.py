@@ -17,6 +17,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 import shards
 from pretrain import checkpoint
+from pretrain.averaging import RunningMean
 from pretrain.devices import run_peak
 from pretrain.evaluation import Evaluation
 from pretrain.guards import DamageGuard, FiniteGuard
@@ -57,8 +58,12 @@ class Trainer:
 
     def __init__(self, job: Job) -> None:
         self.job, self.config = job, job.config
-        self.model = shard_model(job.task.build(), job.mesh)
+        model = job.task.build()
+        if job.start is None:
+            job.task.fill(model)
+        self.model = shard_model(model, job.mesh)
         self.optimizer = build_optimizer(self.model, job.config.optim)
+        self.average = RunningMean(self.model, job.config.optim.ema) if job.config.optim.ema else None
         self.step = 0
         if job.start is not None:
             state = checkpoint.load(job.start, model=self.model, optimizer=self.optimizer)
@@ -165,6 +170,8 @@ class Trainer:
         set_learning_rate(self.optimizer, lr)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.average:
+            self.average.update(self.step, guard.tripped)
         self.step += 1
         ledger.add(
             step=self.step,
@@ -193,7 +200,12 @@ class Trainer:
     def _evaluate(self) -> tuple[Row, Any]:
         """Held-out figures and a picture. Every rank computes the same: a sharded model needs them all."""
         with self._precision():
-            return self.job.evaluation(self.model), self.job.evaluation.picture(self.model)
+            figures, picture = self.job.evaluation(self.model), self.job.evaluation.picture(self.model)
+        if self.average:
+            # In an autocast of its own: one keeps the weights that it has rounded.
+            with self.average.in_place(), self._precision():
+                figures["val_loss_ema"] = self.job.evaluation(self.model)["val_loss"]
+        return figures, picture
 
     def _save(self) -> None:
         """Write the checkpoint of this step."""
