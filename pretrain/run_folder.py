@@ -49,9 +49,12 @@ class RunFolder:
             raise InputError(f"{self.root} is a file; --out wants a folder")
         return not self.root.exists() or all(entry.name == ".lock" for entry in self.root.iterdir())
 
-    def write_status(self, state: State, step: int, steps: int, reason: str = "") -> None:
-        """Say how the run stands; `step` counts updates done."""
-        write_json(self.status, {"state": state, "step": step, "steps": steps, "reason": reason})
+    def write_status(
+        self, state: State, step: int, steps: int, reason: str = "", *, warning: str = ""
+    ) -> None:
+        """Say how the run stands; `step` counts updates done, a `warning` is of a run that goes on."""
+        told = {"state": state, "step": step, "steps": steps, "reason": reason, "warning": warning}
+        write_json(self.status, told)
 
     def claim(self, patience: float = 10.0) -> IO[str]:
         """Lock the folder against a second command; the lock lives as long as this process.

@@ -3,7 +3,7 @@
 Rank 0 alone holds one. Nothing here decides anything about the run.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pretrain.evaluation import save_picture
@@ -34,20 +34,25 @@ class Telling:
                 WandbRun(config.log.wandb, wandb_id, name=name, folder=folder.root, config=to_dict(config))
             )
 
-    def tell(self, rows: list[Row], picture: Any) -> None:
-        """Write the rows of some steps, the last of which may have been evaluated."""
+    def tell(self, rows: list[Row], picture: Any, notes: Sequence[str] = (), warning: str = "") -> None:
+        """Write the rows of some steps, the last of which may have been evaluated.
+
+        `notes` are sentences to be seen once; a `warning` stands in status.json until the next call.
+        """
         step, steps = rows[-1]["step"], self._config.steps
         self._file.write(rows)
         self._line.show(rows, last=step == steps)
         met = [event for row in rows for event in row.get("substituted", ())]
         for new in self._quarantine.add(met):
             self._line.note(f"damaged: {new}")
+        for note in notes:
+            self._line.note(note)
         self._draw(lambda board: board.write(rows))
         if picture is not None:
             save_picture(picture, self._folder.pictures / f"reconstruction-{step:08d}.png")
             self._draw(lambda board: board.picture("reconstruction", picture, step))
         self._file.sync()
-        self._folder.write_status("running", step, steps)
+        self._folder.write_status("running", step, steps, warning=warning)
 
     def note(self, text: str) -> None:
         """Say something in a line of its own."""

@@ -20,12 +20,12 @@ from pretrain import checkpoint
 from pretrain.averaging import RunningMean
 from pretrain.devices import run_peak
 from pretrain.evaluation import Evaluation
-from pretrain.guards import DamageGuard, FiniteGuard
+from pretrain.guards import DamageGuard, FiniteGuard, NonFiniteError, TooMuchDamageError
 from pretrain.ledger import Ledger, Row
 from pretrain.optim import build_optimizer, learning_rate, peak_lr, set_learning_rate
-from pretrain.parallel import World, lanes_per_pass, local, reduce_mean, shard_model, whole_weights
+from pretrain.parallel import World, lanes_per_pass, local, reduce_mean, shard_model
 from pretrain.profiling import Profile
-from pretrain.recipes import RunConfig, to_dict
+from pretrain.recipes import RunConfig, hash_of, to_dict
 from pretrain.run_folder import RunFolder
 from pretrain.tasks import Inputs, Task
 from pretrain.telling import Telling
@@ -84,6 +84,9 @@ class Trainer:
             self.loader.check(state["loader"], migrate=job.migrates)
         self.peak = peak_lr(job.config.optim, job.config.images_per_step)
         self.last: Row = {}
+        self.saver = checkpoint.Saver(
+            job.folder.checkpoints, job.config.checkpoint, model=self.model, optimizer=self.optimizer
+        )
 
     def run(self) -> None:
         """Train to the last step. Raises NonFiniteError, TooMuchDamageError or SaveFailedError on all ranks
@@ -120,16 +123,24 @@ class Trainer:
                     figures, picture = self._evaluate()
                     rows[-1].update(figures)
                 self.last = {**self.last, **rows[-1]}
+                news = self.saver.news()
                 if told:
-                    told.tell(rows, picture)
+                    told.tell(rows, picture, news, self.saver.trouble)
                 damage.watch(rows)
                 if saves:
-                    self._save()
+                    self._save(last=self.step == config.steps)
                 ledger.restart_clock()
+            self.saver.close()
+        except (NonFiniteError, TooMuchDamageError):
+            # All ranks end here together, so the checkpoint under way can still be made whole.
+            self.saver.close()
+            raise
         finally:
             if profile:
                 profile.close()
             if told:
+                for text in self.saver.news():
+                    told.note(text)
                 told.close()
 
     def _at(self, every: int) -> bool:
@@ -168,6 +179,7 @@ class Trainer:
         )
         guard.watch(loss, norm, self.optimizer)
         set_learning_rate(self.optimizer, lr)
+        self.saver.before_update()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
@@ -207,10 +219,9 @@ class Trainer:
                 figures["val_loss_ema"] = self.job.evaluation(self.model)["val_loss"]
         return figures, picture
 
-    def _save(self) -> None:
-        """Write the checkpoint of this step."""
+    def _save(self, *, last: bool) -> None:
+        """Begin the checkpoint of this step; the last one is whole when this returns, or SaveFailedError."""
         job, config = self.job, self.config
-        weights = whole_weights(self.model)
         summary = {
             "recipe": job.header["recipe"],
             "step": self.step,
@@ -222,18 +233,21 @@ class Trainer:
             "val_loss": self.last.get("val_loss"),
             "cross_view_gain": self.last.get("cross_view_gain"),
         }
-        checkpoint.save(
-            job.folder.checkpoints,
-            step=self.step,
-            model=self.model,
-            optimizer=self.optimizer,
+        model = checkpoint.WeightsFile(
+            name="model.safetensors",
+            group="model",
+            write=lambda weights, path: job.task.save(weights, path, summary),
+        )
+        self.saver.save(
+            self.step,
             state={
                 "images": self.step * config.images_per_step,
                 "ranks": job.world.size,
                 "loader": self.loader.state(self.step),
                 "config": to_dict(config),
+                "config_hash": hash_of(to_dict(config)),
                 **job.header,
             },
-            write_model=lambda path: job.task.save(weights, path, summary),
-            keep=config.checkpoint.keep,
+            files=[model],
+            last=last,
         )

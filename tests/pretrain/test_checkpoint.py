@@ -1,15 +1,22 @@
-"""Checkpoints are whole or absent."""
+"""Checkpoints are whole, finite, or absent, and writing them changes nothing of the run."""
 
 import json
 import resource
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 import mum
 from pretrain import checkpoint
+from pretrain.checkpoint import CheckpointConfig, SaveFailedError, Saver, WeightsFile
+from pretrain.optim import OptimConfig, build_optimizer, set_learning_rate
+from pretrain.parallel import ParallelConfig, World, process_group
+from pretrain.run_folder import RunFolder
 
 from .conftest import STEPS, figures, rows
 
@@ -17,21 +24,13 @@ Arguments = Callable[..., list[str]]
 Pretrain = Callable[[list[str]], tuple[int, str, str]]
 
 
-@pytest.mark.parametrize("where", ["tensors", "model"])
-def test_full_disk_leaves_the_previous_checkpoint_whole(
-    arguments: Arguments,
-    pretrain: Pretrain,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    where: str,
-) -> None:
-    out = tmp_path / "run"
+def fill_the_disk(patch: pytest.MonkeyPatch, where: str) -> None:
+    """Refuse to write more than 4 MB to a file in the second checkpoint, as the kernel does on a full disk."""
     owner, name = (checkpoint.dcp, "save") if where == "tensors" else (mum, "save")
     write = getattr(owner, name)
     calls = 0
 
     def second_fails(*given: Any, **named: Any) -> Any:
-        # The kernel refuses to write more than 4 MB to a file, as it would on a full disk.
         nonlocal calls
         calls += 1
         soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -42,19 +41,60 @@ def test_full_disk_leaves_the_previous_checkpoint_whole(
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
+    patch.setattr(owner, name, second_fails)
+
+
+@pytest.mark.parametrize(
+    ("where", "options"),
+    [
+        pytest.param("tensors", (), id="tensors, beside the steps"),
+        pytest.param("model", ("--checkpoint.no-asynchronous",), id="model, halting"),
+    ],
+)
+def test_full_disk_does_not_stop_the_run_and_leaves_the_earlier_checkpoint_whole(
+    arguments: Arguments,
+    pretrain: Pretrain,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: str,
+    options: tuple[str, ...],
+) -> None:
+    out = tmp_path / "run"
+    warnings = []
+    write_status = RunFolder.write_status
+
+    def noted(self: RunFolder, *given: Any, warning: str = "") -> None:
+        warnings.append(warning)
+        write_status(self, *given, warning=warning)
+
+    monkeypatch.setattr(RunFolder, "write_status", noted)
+    fill_the_disk(monkeypatch, where)
+    code, _, err = pretrain(arguments(out, *options))
+    assert code == 0, err
+    (said,) = [line for line in err.splitlines() if "could not be saved" in line]
+    assert "the checkpoint of step 8 could not" in said
+    assert "step-00000004; the run goes on, and tries again" in said
+    assert any("step 8" in warning for warning in warnings)
+    assert json.loads((out / "status.json").read_text())["warning"] == ""
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["step-00000004", "step-00000012"]
+
+
+def test_last_checkpoint_that_fails_fails_the_run_which_can_go_on(
+    arguments: Arguments, pretrain: Pretrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, second_fails)
-        code, _, err = pretrain(arguments(out))
+        fill_the_disk(patch, "tensors")
+        code, _, err = pretrain(arguments(out, "--steps", "8"))
     assert code == 2
     last = err.splitlines()[-1]
     assert "step 8 could not be saved" in last
     assert "step-00000004" in last
-    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["step-00000004"]
+    assert [p.name for p in (out / "checkpoints").iterdir()] == ["step-00000004"]
     assert json.loads((out / "status.json").read_text())["state"] == "failed"
-
-    code, _, err = pretrain(arguments(out))
+    code, _, err = pretrain(arguments(out, "--steps", "8"))
     assert code == 0, err
-    assert [row["step"] for row in rows(out)] == list(range(1, STEPS + 1))
+    assert [row["step"] for row in rows(out)] == list(range(1, 9))
 
 
 def test_checkpoint_holds_a_model_that_mum_reads(
@@ -71,9 +111,12 @@ def test_checkpoint_holds_a_model_that_mum_reads(
     assert header["summary"]["step"] == STEPS
     assert header["summary"]["images"] == STEPS * 16
     assert header["preprocessing"]["size"] == 16
-    state = json.loads((out / "checkpoints" / "step-00000012" / "state.json").read_text())
-    assert state["loader"]["step"] == STEPS
     assert figures(out)[-1]["val_loss"] == header["summary"]["val_loss"]
+    state = json.loads((out / "checkpoints" / "step-00000012" / "state.json").read_text())
+    assert state["step"] == state["loader"]["step"] == STEPS
+    assert state["images"] == STEPS * 16
+    assert state["finite"] is True
+    assert {"config", "config_hash", "hash", "versions", "ranks", "extra"} <= set(state)
 
 
 def test_what_is_half_written_is_no_checkpoint(tmp_path: Path) -> None:
@@ -83,3 +126,154 @@ def test_what_is_half_written_is_no_checkpoint(tmp_path: Path) -> None:
     for name in ("step-00000004", "step-00000010"):
         (tmp_path / name / "state.json").write_text("{}")
     assert checkpoint.newest(tmp_path) == tmp_path / "step-00000010"
+
+
+@pytest.mark.parametrize(
+    ("keep", "keep_every", "stay"),
+    [
+        (2, 0, [50, 60]),
+        (1, 0, [60]),
+        (1, 20, [20, 40, 60]),
+        (2, 30, [30, 50, 60]),
+        (0, 20, [10, 20, 30, 40, 50, 60]),
+    ],
+)
+def test_the_newest_and_every_nth_stay(keep: int, keep_every: int, stay: list[int]) -> None:
+    found = [Path(f"step-{step:08d}") for step in range(10, 70, 10)]
+    old = checkpoint.outdated(found, CheckpointConfig(keep=keep, keep_every=keep_every))
+    assert [checkpoint.step_of(path) for path in found if path not in old] == stay
+
+
+class Small:
+    """A model with its optimizer, and what trains them."""
+
+    def __init__(self) -> None:
+        self.model = nn.Linear(3, 3)
+        self.optimizer = build_optimizer(self.model, OptimConfig())
+        self.extra = {"mean": {"weight": torch.zeros(3, 3)}}
+        self.update()
+
+    def update(self) -> None:
+        for p in self.model.parameters():
+            p.grad = torch.ones_like(p)
+        set_learning_rate(self.optimizer, 0.1)
+        self.optimizer.step()
+        self.extra["mean"]["weight"].copy_(self.model.weight.detach())
+
+    def numbers(self) -> list[torch.Tensor]:
+        """Copies of all that a checkpoint holds."""
+        moments = [v for state in self.optimizer.state.values() for v in state.values()]
+        held = [*self.model.parameters(), *moments, *self.extra["mean"].values()]
+        return [value.detach().clone() for value in held]
+
+    def saver(self, folder: Path, **config: Any) -> Saver:
+        return Saver(
+            folder,
+            CheckpointConfig(**config),
+            model=self.model,
+            optimizer=self.optimizer,
+            extra=self.extra,
+        )
+
+
+@pytest.fixture
+def small() -> Iterator[Small]:
+    """Such a model in a process group of one."""
+    world = World(rank=0, size=1, local_rank=0, local_size=1)
+    with process_group(world, torch.device("cpu"), ParallelConfig(threads=1)):
+        yield Small()
+
+
+def test_what_is_saved_is_of_its_step_though_the_run_goes_on(
+    small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_write = threading.Event()
+    save = checkpoint.dcp.save
+
+    def late(*given: Any, **named: Any) -> Any:
+        may_write.wait()
+        return save(*given, **named)
+
+    monkeypatch.setattr(checkpoint.dcp, "save", late)
+    saver = small.saver(tmp_path)
+    then = small.numbers()
+    saver.save(1, state={})
+    for _ in range(3):
+        saver.before_update()
+        small.update()
+    assert checkpoint.newest(tmp_path) is None
+    may_write.set()
+    saver.close()
+    assert saver.news() == []
+
+    again = Small()
+    state = checkpoint.load(tmp_path / "step-00000001", **vars(again))
+    assert state["step"] == 1
+    assert state["extra"] == ["mean"]
+    for saved, loaded in zip(then, again.numbers(), strict=True):
+        assert torch.equal(saved, loaded)
+
+
+def test_one_save_at_a_time(small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save, under_way, most = checkpoint.dcp.save, 0, 0
+
+    def counted(*given: Any, **named: Any) -> Any:
+        nonlocal under_way, most
+        under_way += 1
+        most = max(most, under_way)
+        try:
+            return save(*given, **named)
+        finally:
+            under_way -= 1
+
+    monkeypatch.setattr(checkpoint.dcp, "save", counted)
+    saver = small.saver(tmp_path, keep=2)
+    for step in (1, 2, 3):
+        saver.save(step, state={}, last=step == 3)
+    assert most == 1
+    assert [p.name for p in checkpoint.complete(tmp_path)] == ["step-00000002", "step-00000003"]
+    saver.close()
+
+
+@pytest.mark.parametrize("where", ["weights", "moments", "extra"])
+def test_numbers_that_are_not_finite_never_replace_a_good_checkpoint(
+    small: Small, tmp_path: Path, where: str
+) -> None:
+    saver = small.saver(tmp_path, keep=1)
+    saver.save(1, state={}, last=True)
+    spoilt = {
+        "weights": small.model.bias.data,
+        "moments": small.optimizer.state[small.model.bias]["exp_avg"],
+        "extra": small.extra["mean"]["weight"][0],
+    }[where]
+    spoilt[1] = float("inf")
+    saver.save(2, state={})
+    with pytest.raises(SaveFailedError, match=r"step 3 could not be saved.*step-00000001$"):
+        saver.save(3, state={}, last=True)
+    (said,) = saver.news()
+    assert "step 2" in said
+    assert "rank 0 holds numbers that are not finite" in said
+    saver.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_files_hold_the_tensors_of_their_group(small: Small, tmp_path: Path) -> None:
+    saver = small.saver(tmp_path)
+    files = [
+        WeightsFile(name=f"{group}.pt", group=group, write=lambda whole, path: torch.save(dict(whole), path))
+        for group in ("model", "mean")
+    ]
+    saver.save(1, state={}, files=files, last=True)
+    saver.close()
+    model = torch.load(tmp_path / "step-00000001" / "model.pt")
+    assert {name: tuple(t.shape) for name, t in model.items()} == {"weight": (3, 3), "bias": (3,)}
+    assert torch.equal(model["weight"], small.model.weight)
+    mean = torch.load(tmp_path / "step-00000001" / "mean.pt")
+    assert torch.equal(mean["weight"], small.extra["mean"]["weight"])
+
+
+def test_what_a_kill_left_is_removed(small: Small, tmp_path: Path) -> None:
+    for name in (".step-00000003.part", ".step-00000001.old", "step-00000002"):
+        (tmp_path / name).mkdir()
+    small.saver(tmp_path).close()
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000002"]
