@@ -4,6 +4,8 @@ The masked loss when a scene's other views are swapped for strangers', minus the
 images, same masks. About zero for a model that looks at one view only.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -20,6 +22,7 @@ def cross_view_gain(
     mask_ratio: float = 0.75,
     reference_view: bool = False,
     scored: Tensor | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> tuple[float, float]:
     """Masked loss among a scene's own views and among strangers'.
 
@@ -34,6 +37,7 @@ def cross_view_gain(
         mask_ratio: share of patches masked.
         reference_view: leave the first view of every pack unmasked and unscored, as `MuM.forward` does.
         scored: (B,) bool, the scenes whose images count (the others are only company); all if None.
+        between: called between the two passes, and may raise to end it there.
 
     Returns:
         (own, strangers), mean losses over the scored scenes' images. The gain is strangers - own.
@@ -65,6 +69,7 @@ def cross_view_gain(
     model.eval()
     try:
         own = run(images, noise.flatten(0, 1))
+        between()
         shuffled_noise = noise[stranger.to(noise.device), view.to(noise.device)].flatten(0, 1)
         strangers = run(images[stranger, view], shuffled_noise)
     finally:

@@ -33,7 +33,12 @@ def main() -> None:
                     "nothing to do (more --steps would go on)"
                 )
             else:
-                launch(prepared, lambda text: print(text, file=sys.stderr, flush=True))
+                stopped = launch(prepared, lambda text: print(text, file=sys.stderr, flush=True))
+                if stopped is not None:
+                    print(
+                        f"{prepared.folder.root} is stopped and saved ({stopped}): the same command goes on"
+                    )
+                    sys.exit(stopped.exit_code())
                 print(f"{prepared.folder.root} is finished: {config.steps} steps")
     except KeyboardInterrupt:
         sys.exit(130)

@@ -83,10 +83,10 @@ class Evaluation:
         return {"scenes": held_out, "fillers": scenes - held_out, "views": views}
 
     @torch.no_grad()
-    def __call__(self, model: mum.MuM) -> dict[str, Any]:
-        """The figures of one evaluation."""
+    def __call__(self, model: mum.MuM, go_on: Callable[[], None] = lambda: None) -> dict[str, Any]:
+        """The figures of one evaluation; `go_on` is called between its passes, and may raise to end it."""
         own, strangers = mum.cross_view_gain(
-            model, self.images, self.noise, scored=self.scored, **self._masking
+            model, self.images, self.noise, scored=self.scored, between=go_on, **self._masking
         )
         return {
             "val_loss": own,

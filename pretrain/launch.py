@@ -6,11 +6,13 @@ claimed.
 """
 
 import errno
+import os
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.distributed as dist
 
 import mum
 import shards
@@ -25,9 +27,11 @@ from pretrain.optim import describe_schedule
 from pretrain.parallel import World, check_world, lanes_per_pass, on_first, pick_device, process_group
 from pretrain.recipes import hash_of, identity, to_dict
 from pretrain.run_folder import Beginning, RunFolder, decide, versions
+from pretrain.signals import Request, Signals
 from pretrain.sinks import LogConfig, check_wandb, new_wandb_id
 from pretrain.tasks import MaskedViews
 from pretrain.trainer import Job, Trainer
+from pretrain.watchdog import Watchdog, open_store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +52,9 @@ class Prepared:
 
     @property
     def finished(self) -> bool:
-        """Whether the folder holds this run with all its steps done."""
-        return self.beginning.continues and self.beginning.step >= self.command.config.steps
+        """Whether the folder holds this run with all its steps done, and the last one evaluated."""
+        begins = self.beginning
+        return begins.continues and begins.step >= self.command.config.steps and not begins.owes
 
     def figures(self) -> dict[str, Any]:
         """What would run, in figures."""
@@ -154,10 +159,11 @@ def logger_runs(log: LogConfig, folder: RunFolder, beginning: Beginning) -> dict
     return there | ({"wandb": new_wandb_id()} if log.wandb and "wandb" not in there else {})
 
 
-def launch(prepared: Prepared, say: Any) -> None:
+def launch(prepared: Prepared, say: Any) -> Request | None:
     """Run what was prepared, in all ranks together; `say` tells a line to whoever watches.
 
-    Raises NonFiniteError, SaveFailedError or InputError on all ranks; status.json tells the reason too.
+    Gives what asked it to stop, if anything did before its end. Raises NonFiniteError, SaveFailedError or
+    InputError on all ranks; status.json tells the reason too.
     """
     world, folder, config = prepared.world, prepared.folder, prepared.command.config
     with ExitStack() as held:
@@ -166,7 +172,9 @@ def launch(prepared: Prepared, say: Any) -> None:
         def claim() -> None:
             held.enter_context(folder.claim())
 
+        signals = held.enter_context(Signals())
         on_first(claim)
+        on_first(lambda: refuse_in_vain(folder))
         # Looked at again under the lock: the run may have moved on while this command waited for it.
         keeps = prepared.header["identity"]
         migrate = prepared.command.migrate
@@ -184,6 +192,15 @@ def launch(prepared: Prepared, say: Any) -> None:
             seed=config.data.seed,
             device=prepared.device,
         )
+
+        def alarm(text: str) -> None:
+            say(text)
+            if world.first:
+                folder.write_status("running", job.watchdog.step, config.steps, warning=text)
+
+        watchdog = Watchdog(
+            config.watchdog, rank=world.rank, size=world.size, store=open_store(world.size), say=alarm
+        )
         job = Job(
             config=config,
             dataset=prepared.dataset,
@@ -197,6 +214,8 @@ def launch(prepared: Prepared, say: Any) -> None:
             continues=beginning.continues,
             migrates=migrate,
             header=header,
+            signals=signals,
+            watchdog=watchdog,
         )
         if world.first:
             say(prepared.sentence())
@@ -222,31 +241,36 @@ def launch(prepared: Prepared, say: Any) -> None:
                 },
             )
             folder.write_status("running", beginning.step, config.steps)
-        run_to_the_end(job)
+        held.enter_context(watchdog)
+        return run_to_the_end(job)
 
 
-def run_to_the_end(job: Job) -> None:
-    """Train, and write how it ended into status.json."""
+def refuse_in_vain(folder: RunFolder) -> None:
+    """InputError where torchrun starts a run anew that failed by its own decision, and would fail again."""
+    if int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) and folder.status.is_file():
+        status = read_json(folder.status)
+        if status["state"] == "failed" and not status.get("again", True):
+            raise InputError(f"not started again by torchrun, since it would fail again: {status['reason']}")
+
+
+def run_to_the_end(job: Job) -> Request | None:
+    """Train, and write how it ended into status.json; gives what asked it to stop, if anything did."""
     steps = job.config.steps
     trainer: Trainer | None = None
 
-    def ended(state: Any, reason: str) -> None:
+    def ended(state: Any, reason: str, **more: Any) -> None:
         try:
-            job.folder.write_status(state, trainer.step if trainer else 0, steps, reason)
+            job.folder.write_status(state, trainer.step if trainer else 0, steps, reason, **more)
         except OSError:
             # A full disk may be the very reason: the caller tells it on stderr.
             return
 
     try:
         trainer = Trainer(job)
-        trainer.run()
+        request = trainer.run()
     except (NonFiniteError, SaveFailedError, TooMuchDamageError) as error:
         if job.world.first:
-            ended("failed", str(error))
-        raise
-    except KeyboardInterrupt:
-        if job.world.first:
-            ended("stopped", "interrupted from the keyboard")
+            ended("failed", str(error), again=False)
         raise
     except OSError as error:
         if error.errno != errno.ENOSPC:
@@ -257,7 +281,7 @@ def run_to_the_end(job: Job) -> None:
             f"the disk of {job.folder.root} is full at step {trainer.step if trainer else 0}: free some of it and "
             "give the same command again, which goes on from the newest whole checkpoint"
         )
-        ended("failed", str(told))
+        ended("failed", str(told), again=False)
         told.own_rank = True
         raise told from error
     except Exception as error:
@@ -266,7 +290,13 @@ def run_to_the_end(job: Job) -> None:
         error.own_rank = True
         raise
     if job.world.first:
-        ended("finished", "")
+        if request is None:
+            ended("finished", "")
+        else:
+            ended("stopped", str(request), signal=request.signal)
+    # No rank leaves before that is written: torchrun may end the others with it.
+    dist.barrier()
+    return request
 
 
 def user_errors() -> tuple[type[Exception], ...]:

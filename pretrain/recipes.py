@@ -64,6 +64,9 @@ class RunConfig:
     damage_limit: float = 0.01
     """share of the frames of 100 steps that may be damaged, and others shown in their place, before the run
     stops"""
+    watchdog: float = 300.0
+    """seconds that one phase of a step, an evaluation or a save may last before the rank that holds the others
+    up is named on stderr and in status.json; 0: never"""
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

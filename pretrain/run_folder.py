@@ -8,6 +8,7 @@ import fcntl
 import os
 import platform
 import socket
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +21,8 @@ from pretrain.errors import InputError
 from pretrain.files import read_json, write_json
 
 State = Literal["running", "finished", "failed", "stopped"]
+"""`stopped` by a signal, with a checkpoint of that step; `failed` with a reason; a run that was killed says
+`running` for ever."""
 
 
 def versions() -> dict[str, str]:
@@ -33,6 +36,8 @@ class RunFolder:
     """Paths of one run."""
 
     def __init__(self, root: Path) -> None:
+        # The watchdog's thread writes the status too.
+        self._writing = threading.Lock()
         self.root = root
         self.config = root / "config.json"
         self.status = root / "status.json"
@@ -50,11 +55,25 @@ class RunFolder:
         return not self.root.exists() or all(entry.name == ".lock" for entry in self.root.iterdir())
 
     def write_status(
-        self, state: State, step: int, steps: int, reason: str = "", *, warning: str = ""
+        self,
+        state: State,
+        step: int,
+        steps: int,
+        reason: str = "",
+        *,
+        warning: str = "",
+        signal: str | None = None,
+        again: bool | None = None,
     ) -> None:
-        """Say how the run stands; `step` counts updates done, a `warning` is of a run that goes on."""
+        """Say how the run stands; `step` counts updates done, a `warning` is of a run that goes on.
+
+        `signal` is the name of what stopped it. `again` is whether the same command would get further, by
+        default unless it is finished: launch scripts read both.
+        """
         told = {"state": state, "step": step, "steps": steps, "reason": reason, "warning": warning}
-        write_json(self.status, told)
+        told |= {"signal": signal, "again": state != "finished" if again is None else again}
+        with self._writing:
+            write_json(self.status, told)
 
     def claim(self, patience: float = 10.0) -> IO[str]:
         """Lock the folder against a second command; the lock lives as long as this process.
@@ -93,6 +112,8 @@ class Beginning:
     """whether the folder holds this run already"""
     step: int
     """updates done before"""
+    owes: bool = False
+    """whether the evaluation of that step was cut short"""
     old_data: tuple[str, ...] | None = None
     """hashes of the data it had, where it goes on with others"""
 
@@ -130,7 +151,8 @@ def decide(
         own = newest(folder.checkpoints)
         if own is not None:
             old = tuple(there.get("data", ())) if grown else None
-            return Beginning(start=own, continues=True, step=step_of(own), old_data=old)
+            owes = read_json(own / "state.json").get("owed") is not None
+            return Beginning(start=own, continues=True, step=step_of(own), old_data=old, owes=owes)
     if resume in ("auto", "never"):
         return Beginning(start=None, continues=not empty, step=0)
     start = resolve(Path(resume))

@@ -1,7 +1,8 @@
 """The loop: batches in, updates out, and at fixed steps an evaluation and a checkpoint.
 
 It sees a task's loss and never the objective. All ranks run it in step; every decision that stops, skips or
-saves is taken from values that are the same on each of them. Steps are counted as updates done.
+saves is taken from values that are the same on each of them, signals included. Steps are counted as updates
+done.
 """
 
 import time
@@ -27,8 +28,10 @@ from pretrain.parallel import World, lanes_per_pass, local, reduce_mean, shard_m
 from pretrain.profiling import Profile
 from pretrain.recipes import RunConfig, hash_of, to_dict
 from pretrain.run_folder import RunFolder
+from pretrain.signals import Request, Signals
 from pretrain.tasks import Inputs, Task
 from pretrain.telling import Telling
+from pretrain.watchdog import Watchdog
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,14 @@ class Job:
     """whether it may be of other data nevertheless"""
     header: dict[str, Any]
     """what checkpoints say of the run: recipe, hash, data, versions"""
+    signals: Signals
+    """asked at every step, and wherever something long is about to begin"""
+    watchdog: Watchdog
+    """told what the ranks are at"""
+
+
+class _CutShort(Exception):
+    """A signal asked to stop in the midst of an evaluation."""
 
 
 class Trainer:
@@ -65,9 +76,12 @@ class Trainer:
         self.optimizer = build_optimizer(self.model, job.config.optim)
         self.average = RunningMean(self.model, job.config.optim.ema) if job.config.optim.ema else None
         self.step = 0
+        self.owed: Row | None = None
+        """the row of this step, where a signal came before its evaluation"""
         if job.start is not None:
             state = checkpoint.load(job.start, model=self.model, optimizer=self.optimizer)
             self.step = state["step"]
+            self.owed = state.get("owed") if job.continues else None
         self.loader = shards.Loader(
             job.dataset,
             job.config.data,
@@ -88,9 +102,11 @@ class Trainer:
             job.folder.checkpoints, job.config.checkpoint, model=self.model, optimizer=self.optimizer
         )
 
-    def run(self) -> None:
-        """Train to the last step. Raises NonFiniteError, TooMuchDamageError or SaveFailedError on all ranks
-        together."""
+    def run(self) -> Request | None:
+        """Train to the last step; what asked to stop before it, if anything did, once that is saved.
+
+        Raises NonFiniteError, TooMuchDamageError or SaveFailedError on all ranks together.
+        """
         config, job = self.config, self.job
         guard = FiniteGuard(job.device)
         damage = DamageGuard(config.damage_limit, config.images_per_step)
@@ -103,32 +119,36 @@ class Trainer:
         told = profile = None
         if job.world.first:
             wandb_id = job.header["logger"].get("wandb")
-            told = Telling(config, job.folder, self.step, wandb_id=wandb_id)
+            told = Telling(config, job.folder, self.step - (self.owed is not None), wandb_id=wandb_id)
             if config.profile:
                 window = config.log.profile_window
                 profile = Profile(job.folder.profile, start=self.step, window=window, say=told.note)
         batches = iter(self.loader)
         try:
-            while self.step < config.steps:
+            if job.signals.poll() is None and self.owed is not None:
+                self._tell(told, [self.owed], evaluates=not job.evaluation.missing)
+                if self.step == config.steps and self.owed is None:
+                    self._save(last=True)
+            first = self.step
+            while self.step < config.steps and job.signals.agreed is None:
+                job.signals.begin()
                 self._update(batches, guard, ledger)
                 if profile:
                     profile.step()
+                stops = job.signals.answer() is not None
+                if self.step == first + 1:
+                    # It may have compiled for minutes.
+                    stops = job.signals.poll() is not None
                 evaluates = self._at(config.evaluation.every) and not job.evaluation.missing
                 saves = self._at(config.checkpoint.every) or self.step == config.steps
-                if not (evaluates or saves or self._at(max(1, config.log.every))):
+                if not (evaluates or saves or stops or self._at(max(1, config.log.every))):
                     continue
+                self._phase("metrics")
                 rows = ledger.flush()
-                picture = None
-                if evaluates:
-                    figures, picture = self._evaluate()
-                    rows[-1].update(figures)
-                self.last = {**self.last, **rows[-1]}
-                news = self.saver.news()
-                if told:
-                    told.tell(rows, picture, news, self.saver.trouble)
+                self._tell(told, rows, evaluates)
                 damage.watch(rows)
-                if saves:
-                    self._save(last=self.step == config.steps)
+                if job.signals.poll() is not None or saves:
+                    self._save(last=job.signals.agreed is not None or self.step == config.steps)
                 ledger.restart_clock()
             self.saver.close()
         except (NonFiniteError, TooMuchDamageError):
@@ -142,6 +162,28 @@ class Trainer:
                 for text in self.saver.news():
                     told.note(text)
                 told.close()
+        return job.signals.agreed if self.step < config.steps or self.owed is not None else None
+
+    def _tell(self, told: Telling | None, rows: list[Row], evaluates: bool) -> None:
+        """Evaluate, if it is time, and tell the rows up to this step; an evaluation that a signal prevents is
+        owed."""
+        picture = None
+        self.owed = None
+        if evaluates:
+            try:
+                figures, picture = self._evaluate()
+                rows[-1].update(figures)
+            except _CutShort:
+                self.owed = dict(rows[-1])
+        self.last = {**self.last, **rows[-1]}
+        self._phase("writing metrics")
+        news = self.saver.news()
+        if told:
+            told.tell(rows, picture, news, self.saver.trouble)
+
+    def _phase(self, name: str) -> None:
+        """Tell the watchdog what begins."""
+        self.job.watchdog.phase(name, self.step)
 
     def _at(self, every: int) -> bool:
         """Whether something done every so many steps is due; the last step always is."""
@@ -157,6 +199,7 @@ class Trainer:
         checks: dict[int, int] = {}
         drawn, wait, flops, substituted = [], 0.0, 0, []
         for number in range(passes):
+            self._phase("data")
             asked = time.perf_counter()
             batch = next(batches)
             wait += time.perf_counter() - asked
@@ -166,12 +209,14 @@ class Trainer:
             # The backward pass asks for twice what the forward pass does.
             flops += 3 * self.job.task.flops(batch.views.tolist())
             substituted += [event | {"step": self.step + 1} for event in batch.substituted]
+            self._phase("forward and backward")
             # Gradients are reduced over the ranks once, with the last pass.
             self.model.set_requires_gradient_sync(number == passes - 1)
             with self._precision():
                 loss = self.job.task.loss(self.model, self._to_device(inputs)) / passes
             loss.backward()
             total += loss.detach()
+        self._phase("update")
         loss = reduce_mean(total)
         clip = self.config.optim.clip
         norm = local(
@@ -210,17 +255,31 @@ class Trainer:
         }
 
     def _evaluate(self) -> tuple[Row, Any]:
-        """Held-out figures and a picture. Every rank computes the same: a sharded model needs them all."""
+        """Held-out figures and a picture. Every rank computes the same: a sharded model needs them all.
+
+        Raises _CutShort on all of them if a signal asks to stop before or within it.
+        """
+
+        def go_on() -> None:
+            if self.job.signals.poll() is not None:
+                raise _CutShort
+            self._phase("evaluation")
+
         with self._precision():
-            figures, picture = self.job.evaluation(self.model), self.job.evaluation.picture(self.model)
+            go_on()
+            figures = self.job.evaluation(self.model, go_on)
+            go_on()
+            picture = self.job.evaluation.picture(self.model)
         if self.average:
             # In an autocast of its own: one keeps the weights that it has rounded.
             with self.average.in_place(), self._precision():
-                figures["val_loss_ema"] = self.job.evaluation(self.model)["val_loss"]
+                go_on()
+                figures["val_loss_ema"] = self.job.evaluation(self.model, go_on)["val_loss"]
         return figures, picture
 
     def _save(self, *, last: bool) -> None:
         """Begin the checkpoint of this step; the last one is whole when this returns, or SaveFailedError."""
+        self._phase("checkpoint")
         job, config = self.job, self.config
         summary = {
             "recipe": job.header["recipe"],
@@ -244,6 +303,7 @@ class Trainer:
                 "images": self.step * config.images_per_step,
                 "ranks": job.world.size,
                 "loader": self.loader.state(self.step),
+                "owed": self.owed,
                 "config": to_dict(config),
                 "config_hash": hash_of(to_dict(config)),
                 **job.header,

@@ -7,6 +7,7 @@ order of batches, and resuming is starting at another number.
 """
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -80,6 +81,7 @@ class Loader:
             num_workers=self.workers,
             prefetch_factor=self.prefetch if self.workers else None,
             multiprocessing_context="fork" if forked else None,
+            worker_init_fn=_leave_signals_to_the_parent,
             pin_memory=torch.cuda.is_available(),
             # Its own, or torch would draw the workers' seed from the trainer's generator.
             generator=torch.Generator(),
@@ -157,6 +159,13 @@ class Loader:
                 f" {'; '.join(differ)}; go on with what it began with, or begin a new run"
                 + (", or go on with other data by --migrate" if state["data"] != ours["data"] else "")
             )
+
+
+def _leave_signals_to_the_parent(_worker: int) -> None:
+    """Launchers and terminals signal a whole process group. A worker that dies of it would take its parent
+    along, which may want to finish its step and save; workers end by themselves when their parent has."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _is_far(dataset: Dataset) -> bool:
