@@ -27,7 +27,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 import mum
 import probes.matching
@@ -228,8 +227,11 @@ def score(
     )
 
 
-def gain(runs: Sequence[Path], data: Path) -> Interval:
-    """Cross-view gain on all held-out scenes, mean over runs; interval over groups of eight scenes."""
+def gain(runs: Sequence[Path], data: Path, **masking: Any) -> Interval:
+    """Cross-view gain on all held-out scenes, mean over runs; interval over groups of eight scenes.
+
+    `masking` as of `mum.cross_view_gain`.
+    """
     images, _ = shards.fixed_views(shards.open_dataset(data), split="val", scenes=64, views=6, size=SIZE)
     values, groups = [], []
     for run in runs:
@@ -237,19 +239,15 @@ def gain(runs: Sequence[Path], data: Path) -> Interval:
         for start in range(0, len(images) - 7, 8):
             part = images[start : start + 8]
             noise = mum.mask_noise(0, 0, start, (part.shape[0] * part.shape[1], (SIZE // 8) ** 2))
-            own, strangers = mum.cross_view_gain(model, part, noise)
+            own, strangers = mum.cross_view_gain(model, part, noise, **masking)
             values.append(strangers - own)
             groups.append(str(start))
     return bootstrap_mean(values, groups)
 
 
 def flops_an_image(views: int) -> float:
-    """Forward FLOPs of one image of a scene of so many views, counted by torch on written-out attention."""
-    model = mum.create_model(MODEL)
-    mum.use_plain_attention(model)
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        model(torch.zeros(12, 3, SIZE, SIZE), [views] * (12 // views))
-    return counter.get_total_flops() / 12
+    """Forward FLOPs of one image of a scene of so many views."""
+    return mum.create_model(MODEL).flops([views], SIZE) / views
 
 
 # -- figures

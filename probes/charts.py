@@ -6,6 +6,7 @@ colour from the page (``currentColor``). Nothing here knows what the numbers mea
 
 import html
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -149,6 +150,30 @@ def interval_chart(
         parts.append(_text(width - right + 12, y + 4, f"{mean:.{digits}f}", "start"))
     parts.append(_text((left + width - right) / 2, height - 5, x_label, "middle", faint=True))
     return "".join(parts) + "</svg>"
+
+
+def sheet(charts: Sequence[str], series: Sequence[Series], *, heading: str) -> str:
+    """Charts side by side under a heading and a legend of their series: an SVG file that stands alone, on white."""
+    sizes = [tuple(map(int, re.search(r'viewBox="0 0 (\d+) (\d+)"', chart).groups())) for chart in charts]
+    margin, top, line = 14, 40, 20
+    width = sum(w for w, _ in sizes) + margin * (len(charts) + 1)
+    bottom = top + max(h for _, h in sizes)
+    height = bottom + line * len(series) + margin
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" '
+        f'viewBox="0 0 {width} {height}" font-family="sans-serif" color="#222">'
+        f'<rect width="{width}" height="{height}" fill="#fff"/>',
+        _text(margin, 24, heading, "start"),
+    ]
+    x = margin
+    for chart, (w, h) in zip(charts, sizes, strict=True):
+        parts.append(chart.replace("<svg ", f'<svg x="{x}" y="{top}" width="{w}" height="{h}" ', 1))
+        x += w + margin
+    for number, one in enumerate(series):
+        y = bottom + line * (number + 0.5)
+        parts.append(swatch(one.style).replace("<svg ", f'<svg x="{margin}" y="{y - 6}" ', 1))
+        parts.append(_text(margin + 44, y + 4, one.label, "start"))
+    return "\n".join(parts) + "</svg>\n"
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
