@@ -2,6 +2,7 @@
 
     distributed/        torch.distributed.checkpoint: model, optimizer and more, sharded as the ranks hold them
     model.safetensors   the whole model with its configuration in the header, which `mum` reads
+    ema.safetensors     the same of the running mean of its weights, in runs that keep one
     state.json          step, images seen, loader state, configuration: readable, written last
 
 It is written under another name and renamed when everything is on disk, so a full disk or a kill leaves the

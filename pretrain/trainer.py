@@ -33,6 +33,9 @@ from pretrain.tasks import Inputs, Task
 from pretrain.telling import Telling
 from pretrain.watchdog import Watchdog
 
+AVERAGE = "average"
+"""What checkpoints call the running mean of the weights."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
@@ -79,9 +82,13 @@ class Trainer:
         self.owed: Row | None = None
         """the row of this step, where a signal came before its evaluation"""
         if job.start is not None:
-            state = checkpoint.load(job.start, model=self.model, optimizer=self.optimizer)
+            state = checkpoint.load(
+                job.start, model=self.model, optimizer=self.optimizer, extra=self._extra()
+            )
             self.step = state["step"]
             self.owed = state.get("owed") if job.continues else None
+            if self.average and AVERAGE not in state.get("extra", ()):
+                self.average.restart()
         self.loader = shards.Loader(
             job.dataset,
             job.config.data,
@@ -99,8 +106,16 @@ class Trainer:
         self.peak = peak_lr(job.config.optim, job.config.images_per_step)
         self.last: Row = {}
         self.saver = checkpoint.Saver(
-            job.folder.checkpoints, job.config.checkpoint, model=self.model, optimizer=self.optimizer
+            job.folder.checkpoints,
+            job.config.checkpoint,
+            model=self.model,
+            optimizer=self.optimizer,
+            extra=self._extra(),
         )
+
+    def _extra(self) -> dict[str, checkpoint.Tensors]:
+        """What checkpoints keep beside model and optimizer."""
+        return {AVERAGE: self.average.tensors()} if self.average else {}
 
     def run(self) -> Request | None:
         """Train to the last step; what asked to stop before it, if anything did, once that is saved.
@@ -271,7 +286,8 @@ class Trainer:
             go_on()
             picture = self.job.evaluation.picture(self.model)
         if self.average:
-            # In an autocast of its own: one keeps the weights that it has rounded.
+            # A save under way may be copying both. An autocast of its own, since it keeps what it has rounded.
+            self.saver.before_update()
             with self.average.in_place(), self._precision():
                 go_on()
                 figures["val_loss_ema"] = self.job.evaluation(self.model, go_on)["val_loss"]
@@ -292,11 +308,22 @@ class Trainer:
             "val_loss": self.last.get("val_loss"),
             "cross_view_gain": self.last.get("cross_view_gain"),
         }
-        model = checkpoint.WeightsFile(
-            name="model.safetensors",
-            group="model",
-            write=lambda weights, path: job.task.save(weights, path, summary),
-        )
+        files = [
+            checkpoint.WeightsFile(
+                name="model.safetensors",
+                group="model",
+                write=lambda weights, path: job.task.save(weights, path, summary),
+            )
+        ]
+        if self.average:
+            mean = summary | {"val_loss": self.last.get("val_loss_ema"), "ema": config.optim.ema}
+            files.append(
+                checkpoint.WeightsFile(
+                    name="ema.safetensors",
+                    group=AVERAGE,
+                    write=lambda weights, path: job.task.save(weights, path, mean),
+                )
+            )
         self.saver.save(
             self.step,
             state={
@@ -308,6 +335,6 @@ class Trainer:
                 "config_hash": hash_of(to_dict(config)),
                 **job.header,
             },
-            files=[model],
+            files=files,
             last=last,
         )

@@ -1,6 +1,7 @@
 """The running mean of the weights."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,7 +10,12 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+import mum
 from pretrain.averaging import RunningMean, decay_at
+from pretrain.checkpoint import newest
+
+from .conftest import figures, rows, run_ranks
+from .test_exactness import stop_after_a_save
 
 FREE, HELD = torch.zeros(()), torch.ones(())
 
@@ -73,3 +79,70 @@ def test_the_model_computes_with_the_mean_and_has_its_weights_back(alone: None) 
             assert torch.equal(model(x), at_first)
         assert torch.equal(model(x), moved)
     assert not torch.equal(moved, at_first)
+
+
+def mean_of(run: Path) -> dict[str, torch.Tensor]:
+    return mum.load(newest(run / "checkpoints") / "ema.safetensors").state_dict()
+
+
+@pytest.fixture(scope="module")
+def averaged(
+    tmp_path_factory: pytest.TempPathFactory, arguments: Callable[..., list[str]]
+) -> tuple[Path, tuple[str, ...]]:
+    """A run of one rank that nobody disturbed, with a running mean and a layer decay, and its options."""
+    out = tmp_path_factory.mktemp("averaged") / "run"
+    options = ("--optim.ema", "0.9", "--optim.layer-decay", "0.8", "--steps", "8")
+    # A save that is under way when a rank dies is lost: here each is waited for.
+    options += ("--checkpoint.no-asynchronous",)
+    codes, said = run_ranks(1, arguments(out, *options), out.parent / "log")
+    assert codes == [0], said
+    return out, options
+
+
+@pytest.mark.torchrun
+def test_mean_is_saved_where_mum_reads_it(averaged: tuple[Path, tuple[str, ...]]) -> None:
+    out, _ = averaged
+    weights, mean = mum.load(out).state_dict(), mean_of(out)
+    assert weights.keys() == mean.keys()
+    apart = [(weights[key] - mean[key]).abs().max().item() for key in mean if mean[key].ndim > 1]
+    assert min(apart) > 0
+    header = mum.read_header(newest(out / "checkpoints") / "ema.safetensors")
+    assert header["summary"]["ema"] == 0.9
+    last = rows(out)[-1]
+    assert header["summary"]["val_loss"] == last["val_loss_ema"] != last["val_loss"]
+
+
+@pytest.mark.torchrun
+def test_mean_and_layer_decay_are_exact_when_a_run_goes_on_with_other_ranks(
+    averaged: tuple[Path, tuple[str, ...]], arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    whole, options = averaged
+    out = tmp_path / "run"
+    # Sharded over two ranks and accumulating, killed after a save; then one rank.
+    sharded = ("--parallel.shard", "2", "--parallel.lanes-at-once", "1")
+    codes, said = run_ranks(2, arguments(out, *options, *sharded), tmp_path / "a", stop_after_a_save)
+    assert codes != [0, 0], said
+    assert 4 <= len(rows(out)) < 8
+    codes, said = run_ranks(1, arguments(out, *options), tmp_path / "b")
+    assert codes == [0], said
+    for here, there in zip(rows(out), rows(whole), strict=True):
+        assert here["batch"] == there["batch"]
+        assert here["loss"] == pytest.approx(there["loss"], abs=1e-5)
+        assert here.get("val_loss_ema") == pytest.approx(there.get("val_loss_ema"), abs=1e-5)
+    here, there = mean_of(out), mean_of(whole)
+    assert max((here[key] - there[key]).abs().max().item() for key in there) < 1e-4
+
+
+@pytest.mark.torchrun
+def test_mean_is_the_same_bit_for_bit_after_a_kill(
+    averaged: tuple[Path, tuple[str, ...]], arguments: Callable[..., list[str]], tmp_path: Path
+) -> None:
+    whole, options = averaged
+    out = tmp_path / "run"
+    codes, said = run_ranks(1, arguments(out, *options), tmp_path / "a", stop_after_a_save)
+    assert codes != [0], said
+    codes, said = run_ranks(1, arguments(out, *options), tmp_path / "b")
+    assert codes == [0], said
+    assert figures(out) == figures(whole)
+    here, there = mean_of(out), mean_of(whole)
+    assert all(torch.equal(here[key], there[key]) for key in there)
