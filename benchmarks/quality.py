@@ -288,6 +288,7 @@ def as_markdown(report: dict[str, Any]) -> str:
                 f"| {interval(t['epe'], 2)} | {epe} | {interval(t['pck_patch'], 3)} | {pck} |"
             )
     lines += ["", "## What the intervals allow to say", ""]
+    lines += ["One in twenty such intervals lies beside 0 by chance, so a lone one says little.", ""]
     for reading, table in report["end"].items():
         for t in table:
             if t["method"] != WHOLE:
