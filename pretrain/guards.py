@@ -2,49 +2,128 @@
 
 A loss or gradient that is not finite must never reach the weights, on any rank. The decision is taken on the
 device, without waiting for it: the flag is handed to the fused optimizer, which skips the update where it is
-set (the mechanism made for gradient scalers), and it latches, so that no later update happens either. The host
-learns of it when the metrics are next collected, and then stops, naming the step. Loss and norm are already
-reduced over all ranks, hence every rank holds the same flag and stops at the same step. Damaged frames are
-substituted by the loader; here they are counted, from rows that are the same on every rank.
+set (the mechanism made for gradient scalers). Past the number of updates that may be skipped, none unless
+--guard.on-nonfinite skip says otherwise, it latches, so that no later update happens either. The host learns of it
+when the metrics are next collected, and then stops, naming the step. Loss and norm are already reduced over all
+ranks, hence every rank holds the same flag and stops at the same step. Spikes, which are finite, are only told.
+Damaged frames are substituted by the loader; here they are counted, from rows that are the same on every rank.
 """
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Literal
 
+import numpy as np
 import torch
 
 DAMAGE_WINDOW = 100
 """Steps over which the share of damaged frames is taken."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class GuardConfig:
+    """What happens when loss or gradient go wrong."""
+
+    on_nonfinite: Literal["stop", "skip"] = "stop"
+    """when a loss or gradient is not finite: stop before the update, or leave that update out and go on"""
+    max_skips: int = 20
+    """updates that may be left out in the whole life of a run before it stops after all"""
+    spike_sigmas: float = 10.0
+    """a loss or gradient norm so many robust deviations above the median of the steps before is told; 0: never"""
+    spike_window: int = 200
+    """steps before, over which median and deviation are taken; nothing is told until a quarter of them is done"""
+
+
 class NonFiniteError(RuntimeError):
     """The loss or the gradient of a step was not finite; the weights are those before that step."""
 
-    def __init__(self, step: int, loss: float, grad_norm: float) -> None:
-        what = f"gradient norm {grad_norm}, loss {loss}"
+    def __init__(self, step: int, what: str, skipped: int = 0) -> None:
+        before = (
+            f" after {skipped} updates that were skipped, all that --guard.max-skips allows"
+            if skipped
+            else ""
+        )
         super().__init__(
-            f"step {step} was stopped before its update on all ranks: {what}; the weights are those of step "
-            f"{step - 1}, a lower --optim.lr or --optim.clip 1.0 may help"
+            f"step {step} was stopped before its update on all ranks{before}: {what}; the weights are those of "
+            f"step {step - 1}, a lower --optim.lr or --optim.clip 1.0 may help"
         )
         self.step = step
 
 
 class FiniteGuard:
-    """A latched flag on the device: 1 from the first step on whose loss or gradient norm was not finite."""
+    """Holds back every update whose loss or gradient norm is not finite, and all updates past the limit.
 
-    def __init__(self, device: torch.device) -> None:
+    `skipped` is how many a run that goes on had left out before.
+    """
+
+    def __init__(self, config: GuardConfig, device: torch.device, skipped: int = 0) -> None:
+        self._limit = config.max_skips if config.on_nonfinite == "skip" else 0
+        self.skipped = skipped
+        """updates left out, as far as the rows were read"""
+        self._count = torch.full((), float(skipped), device=device)
         self.tripped = torch.zeros((), device=device)
+        """on the device: 1 where the newest update was held back, else 0"""
 
     def watch(self, loss: torch.Tensor, grad_norm: torch.Tensor, optimizer: torch.optim.Optimizer) -> None:
-        """Hold back `optimizer`'s coming update, and all later ones, where a value is not finite.
+        """Hold back `optimizer`'s coming update where a value is not finite, and past the limit in any case.
 
         `loss` and `grad_norm` are scalars that are the same on every rank. The optimizer must be fused.
         """
-        finite = torch.isfinite(loss) & torch.isfinite(grad_norm)
-        self.tripped = torch.maximum(self.tripped, (~finite).to(self.tripped.dtype))
+        bad = (~(torch.isfinite(loss) & torch.isfinite(grad_norm))).to(self._count.dtype)
+        self._count = self._count + bad
+        self.tripped = torch.maximum(bad, (self._count > self._limit).to(bad.dtype))
         optimizer.grad_scale = None
         optimizer.found_inf = self.tripped
+
+    def read(self, rows: Sequence[Mapping[str, Any]]) -> tuple[int, NonFiniteError | None]:
+        """How many of these rows, equal on all ranks, come before the step that stops the run, and what it raises.
+
+        All of them and None where the run goes on.
+        """
+        for number, row in enumerate(rows):
+            if "skipped" in row:
+                if self.skipped >= self._limit:
+                    return number, NonFiniteError(row["step"], row["skipped"], self.skipped)
+                self.skipped += 1
+        return len(rows), None
+
+
+class SpikeGuard:
+    """Tells losses and gradient norms far above those of the steps before; it changes nothing of the run."""
+
+    WATCHED = ("loss", "grad_norm")
+
+    def __init__(self, config: GuardConfig) -> None:
+        self._sigmas, self.window = config.spike_sigmas, config.spike_window
+        self._past = {name: deque[float](maxlen=self.window) for name in self.WATCHED}
+
+    def watch(self, rows: Sequence[dict[str, Any]]) -> list[str]:
+        """Note a spike in its row, and give what is to be told: a sentence for every step with one."""
+        told = []
+        for row in rows:
+            high = [said for name in self.WATCHED if (said := self._judge(name, row.get(name)))]
+            if high:
+                row["spike"] = ", ".join(high)
+                told.append(f"spike at step {row['step']}: {row['spike']}")
+        return told
+
+    def _judge(self, name: str, value: float | None) -> str:
+        if value is None or self._sigmas <= 0:
+            return ""
+        past = np.array(self._past[name])
+        self._past[name].append(value)
+        if len(past) < max(2, self.window // 4):
+            return ""
+        median = float(np.median(past))
+        # 1.4826 makes it the standard deviation of normal noise; values that hardly vary have none to measure by.
+        sigma = max(1.4826 * float(np.median(np.abs(past - median))), 1e-3 * abs(median), 1e-12)
+        if value <= median + self._sigmas * sigma:
+            return ""
+        high = (value - median) / sigma
+        return (
+            f"{name} {value:.4g} is {high:.1f} deviations above the median of {len(past)} steps, {median:.4g}"
+        )
 
 
 class TooMuchDamageError(RuntimeError):

@@ -16,7 +16,6 @@ import torch
 import torch.distributed as dist
 
 from pretrain.devices import peak_memory
-from pretrain.guards import NonFiniteError
 
 Row = dict[str, Any]
 
@@ -70,7 +69,7 @@ class Ledger:
     def flush(self) -> list[Row]:
         """The rows of all steps since the last flush; all ranks call it at the same step.
 
-        Raises NonFiniteError on every rank for the first step whose loss or gradient norm was not finite.
+        Figures that are not finite are None in a row, and what they were stands under `skipped`.
         """
         if not self._host:
             return []
@@ -85,15 +84,13 @@ class Ledger:
         ranks = dist.get_world_size()
         rows: list[Row] = []
         for (step, lr, _), (loss, norm), row in zip(self._host, values, figures.numpy(), strict=True):
-            if not (np.isfinite(loss) and np.isfinite(norm)):
-                raise NonFiniteError(step, loss, norm)
             overlap, outside, known, wait, flops = row[-5:]
             rows.append(
                 {
                     "step": step,
-                    "loss": loss,
+                    "loss": loss if np.isfinite(loss) else None,
                     "lr": lr,
-                    "grad_norm": norm,
+                    "grad_norm": norm if np.isfinite(norm) else None,
                     "images": self._images * step,
                     "images_per_s": round(self._images / seconds, 1),
                     "mfu": round(flops / seconds / (self._peak * ranks), 4) if self._peak else None,
@@ -104,6 +101,8 @@ class Ledger:
                     "batch": hashlib.sha256(row[: self._lanes].astype("<u4").tobytes()).hexdigest()[:16],
                 }
             )
+            if not (np.isfinite(loss) and np.isfinite(norm)):
+                rows[-1]["skipped"] = f"gradient norm {norm}, loss {loss}"
         for event in events:
             rows[event["step"] - rows[0]["step"]].setdefault("substituted", []).append(event)
         self._host, self._device, self._events = [], [], []

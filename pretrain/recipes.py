@@ -17,6 +17,7 @@ import tyro
 
 from pretrain.checkpoint import CheckpointConfig
 from pretrain.evaluation import EvaluationConfig
+from pretrain.guards import GuardConfig
 from pretrain.optim import OptimConfig
 from pretrain.parallel import ParallelConfig
 from pretrain.sinks import LogConfig
@@ -71,6 +72,7 @@ class RunConfig:
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    guard: GuardConfig = field(default_factory=GuardConfig)
     log: LogConfig = field(default_factory=LogConfig)
     profile: bool = False
     """write a trace of a few steps into profile/ of the run's folder"""

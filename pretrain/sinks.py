@@ -69,6 +69,12 @@ def cut_back(path: Path, step: int) -> None:
     temporary.replace(path)
 
 
+def last_rows(path: Path, count: int) -> list[Row]:
+    """The newest rows of a metrics.jsonl, oldest first; none where there is no file."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [json.loads(line) for line in lines[-count:]]
+
+
 class MetricsFile:
     """metrics.jsonl, opened to append."""
 
@@ -229,8 +235,9 @@ class ProgressLine:
         left = (self._steps - row["step"]) * row["images"] / row["step"] / max(row["images_per_s"], 1e-9)
         gain = "" if self._gain is None else f"  gain {self._gain:+.4f}"
         mfu = "" if row.get("mfu") is None else f"  MFU {row['mfu']:.0%}"
+        loss = "skipped" if row["loss"] is None else f"{row['loss']:.4f}"
         return (
-            f"step {row['step']}/{self._steps}  loss {row['loss']:.4f}{gain}"
+            f"step {row['step']}/{self._steps}  loss {loss}{gain}"
             f"  {row['images_per_s']:.0f} images/s{mfu}  data wait {row['data_wait']:.0%}  {_clock(left)} left"
         )
 

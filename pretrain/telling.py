@@ -7,10 +7,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pretrain.evaluation import save_picture
+from pretrain.guards import SpikeGuard
 from pretrain.ledger import Row
 from pretrain.recipes import RunConfig, to_dict
 from pretrain.run_folder import RunFolder
-from pretrain.sinks import Board, MetricsFile, ProgressLine, WandbRun, cut_back
+from pretrain.sinks import Board, MetricsFile, ProgressLine, WandbRun, cut_back, last_rows
 from shards.quarantine import Quarantine
 
 
@@ -24,6 +25,9 @@ class Telling:
         cut_back(folder.metrics, step)
         self._file = MetricsFile(folder.metrics)
         self._quarantine = Quarantine(folder.quarantine)
+        self._spikes = SpikeGuard(config.guard)
+        # What a run that goes on had seen, so that it judges as if it had never stopped.
+        self._spikes.watch(last_rows(folder.metrics, self._spikes.window))
         self._line = ProgressLine(config.steps)
         self._boards: list[Board | WandbRun] = []
         if config.log.tensorboard:
@@ -40,6 +44,8 @@ class Telling:
         `notes` are sentences to be seen once; a `warning` stands in status.json until the next call.
         """
         step, steps = rows[-1]["step"], self._config.steps
+        skipped = [f"step {row['step']} was skipped: {row['skipped']}" for row in rows if "skipped" in row]
+        notes = [*skipped, *self._spikes.watch(rows), *notes]
         self._file.write(rows)
         self._line.show(rows, last=step == steps)
         met = [event for row in rows for event in row.get("substituted", ())]

@@ -101,8 +101,11 @@ class Trainer:
             start_step=self.step,
             cameras=job.task.cameras,
         )
+        skipped = 0
         if job.start is not None and job.continues:
             self.loader.check(state["loader"], migrate=job.migrates)
+            skipped = state.get("skipped", 0)
+        self.guard = FiniteGuard(job.config.guard, job.device, skipped)
         self.peak = peak_lr(job.config.optim, job.config.images_per_step)
         self.last: Row = {}
         self.saver = checkpoint.Saver(
@@ -123,7 +126,6 @@ class Trainer:
         Raises NonFiniteError, TooMuchDamageError or SaveFailedError on all ranks together.
         """
         config, job = self.config, self.job
-        guard = FiniteGuard(job.device)
         damage = DamageGuard(config.damage_limit, config.images_per_step)
         ledger = Ledger(
             lanes=config.data.lanes,
@@ -147,7 +149,7 @@ class Trainer:
             first = self.step
             while self.step < config.steps and job.signals.agreed is None:
                 job.signals.begin()
-                self._update(batches, guard, ledger)
+                self._update(batches, ledger)
                 if profile:
                     profile.step()
                 stops = job.signals.answer() is not None
@@ -160,7 +162,12 @@ class Trainer:
                     continue
                 self._phase("metrics")
                 rows = ledger.flush()
-                self._tell(told, rows, evaluates)
+                good, fault = self.guard.read(rows)
+                rows = rows[:good]
+                if rows:
+                    self._tell(told, rows, evaluates and fault is None)
+                if fault is not None:
+                    raise fault
                 damage.watch(rows)
                 if job.signals.poll() is not None or saves:
                     self._save(last=job.signals.agreed is not None or self.step == config.steps)
@@ -190,7 +197,7 @@ class Trainer:
                 rows[-1].update(figures)
             except _CutShort:
                 self.owed = dict(rows[-1])
-        self.last = {**self.last, **rows[-1]}
+        self.last |= {name: value for name, value in rows[-1].items() if value is not None}
         self._phase("writing metrics")
         news = self.saver.news()
         if told:
@@ -204,7 +211,7 @@ class Trainer:
         """Whether something done every so many steps is due; the last step always is."""
         return every > 0 and (self.step % every == 0 or self.step == self.config.steps)
 
-    def _update(self, batches: Iterator[shards.Batch], guard: FiniteGuard, ledger: Ledger) -> None:
+    def _update(self, batches: Iterator[shards.Batch], ledger: Ledger) -> None:
         """One step: the gradient of the whole global batch, then the update."""
         passes = self.loader.micro_batches_per_step
         lr = learning_rate(
@@ -237,13 +244,13 @@ class Trainer:
         norm = local(
             nn.utils.clip_grad_norm_(self.model.parameters(), float("inf") if clip is None else clip)
         )
-        guard.watch(loss, norm, self.optimizer)
+        self.guard.watch(loss, norm, self.optimizer)
         set_learning_rate(self.optimizer, lr)
         self.saver.before_update()
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         if self.average:
-            self.average.update(self.step, guard.tripped)
+            self.average.update(self.step, self.guard.tripped)
         self.step += 1
         ledger.add(
             step=self.step,
@@ -331,6 +338,7 @@ class Trainer:
                 "ranks": job.world.size,
                 "loader": self.loader.state(self.step),
                 "owed": self.owed,
+                "skipped": self.guard.skipped,
                 "config": to_dict(config),
                 "config_hash": hash_of(to_dict(config)),
                 **job.header,
