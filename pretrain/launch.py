@@ -25,6 +25,7 @@ from pretrain.files import read_json, write_json
 from pretrain.guards import NonFiniteError, TooMuchDamageError
 from pretrain.optim import describe_schedule
 from pretrain.parallel import World, check_world, lanes_per_pass, on_first, pick_device, process_group
+from pretrain.probing import choose_data
 from pretrain.recipes import hash_of, identity, to_dict
 from pretrain.run_folder import Beginning, RunFolder, decide, versions
 from pretrain.signals import Request, Signals
@@ -100,6 +101,8 @@ def prepare(command: Command, world: World) -> Prepared:
     check_world(world.size, lanes=config.data.lanes, config=config.parallel)
     check_wandb(config.log)
     dataset = shards.open_mixture(command.data)
+    if config.probe_every:
+        choose_data(config.probe, dataset)
     plan = shards.Plan(dataset, config.data)
     device = pick_device(world)
     task = MaskedViews(config, device)

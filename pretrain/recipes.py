@@ -20,6 +20,7 @@ from pretrain.evaluation import EvaluationConfig
 from pretrain.guards import GuardConfig
 from pretrain.optim import OptimConfig
 from pretrain.parallel import ParallelConfig
+from pretrain.probing import ProbeConfig
 from pretrain.sinks import LogConfig
 from shards import DataConfig
 
@@ -74,6 +75,9 @@ class RunConfig:
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     guard: GuardConfig = field(default_factory=GuardConfig)
     log: LogConfig = field(default_factory=LogConfig)
+    probe_every: int = 0
+    """steps between scores of the frozen encoder, by kNN matching in a process beside the run; 0: never"""
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
     profile: bool = False
     """write a trace of a few steps into profile/ of the run's folder"""
 

@@ -47,6 +47,8 @@ class RunFolder:
         self.checkpoints = root / "checkpoints"
         self.tensorboard = root / "tensorboard"
         self.profile = root / "profile"
+        self.probes = root / "probes"
+        self.scores = root / "probes.jsonl"
 
     def is_empty(self) -> bool:
         """Whether nothing stands here yet (a lock left by a command that was refused does not count)."""

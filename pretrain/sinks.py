@@ -187,7 +187,8 @@ class WandbRun:
     def write(self, rows: Sequence[Row]) -> None:
         """Draw the points of some rows."""
         for row in rows:
-            if row["step"] > self._told:
+            # Scores of snapshots come once, and late.
+            if row["step"] > self._told or "loss" not in row:
                 self._run.log({"step": row["step"], **curves(row)})
 
     def picture(self, name: str, image: np.ndarray, step: int) -> None:

@@ -60,6 +60,18 @@ class Telling:
         self._file.sync()
         self._folder.write_status("running", step, steps, warning=warning)
 
+    def score(self, rows: list[Row]) -> None:
+        """Tell the scores of snapshots, which are of steps before the newest."""
+        for row in rows:
+            if "failed" in row:
+                self._line.note(f"step {row['step']} could not be probed: {row['failed']}")
+            else:
+                self._line.note(
+                    f"step {row['step']}: nearest neighbours find the right patch of {row['probe_pck']:.1%} of the "
+                    f"points (raw pixels {row['pixels_pck']:.1%}), mean error {row['probe_epe']:.1f} px"
+                )
+        self._draw(lambda board: board.write(rows))
+
     def note(self, text: str) -> None:
         """Say something in a line of its own."""
         self._line.note(text)

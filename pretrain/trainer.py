@@ -24,7 +24,8 @@ from pretrain.evaluation import Evaluation
 from pretrain.guards import DamageGuard, FiniteGuard, NonFiniteError, TooMuchDamageError
 from pretrain.ledger import Ledger, Row
 from pretrain.optim import build_optimizer, learning_rate, peak_lr, set_learning_rate
-from pretrain.parallel import World, lanes_per_pass, local, reduce_mean, shard_model
+from pretrain.parallel import World, lanes_per_pass, local, reduce_mean, shard_model, whole_weights
+from pretrain.probing import Probing, choose_data
 from pretrain.profiling import Profile
 from pretrain.recipes import RunConfig, hash_of, to_dict
 from pretrain.run_folder import RunFolder
@@ -133,13 +134,23 @@ class Trainer:
             device=job.device,
             peak=run_peak(job.device, config.precision, config.log.peak_tflops),
         )
-        told = profile = None
+        told = profile = probing = None
         if job.world.first:
             wandb_id = job.header["logger"].get("wandb")
             told = Telling(config, job.folder, self.step - (self.owed is not None), wandb_id=wandb_id)
             if config.profile:
                 window = config.log.profile_window
                 profile = Profile(job.folder.profile, start=self.step, window=window, say=told.note)
+            if config.probe_every:
+                probing = Probing(
+                    job.folder.probes,
+                    job.folder.scores,
+                    start=self.step,
+                    config=config.probe,
+                    data=choose_data(config.probe, job.dataset),
+                    size=config.data.size,
+                    device=job.device,
+                )
         batches = iter(self.loader)
         try:
             if job.signals.poll() is None and self.owed is not None:
@@ -147,6 +158,8 @@ class Trainer:
                 if self.step == config.steps and self.owed is None:
                     self._save(last=True)
             first = self.step
+            if config.probe_every and self.step % config.probe_every == 0:
+                self._probe(probing)
             while self.step < config.steps and job.signals.agreed is None:
                 job.signals.begin()
                 self._update(batches, ledger)
@@ -158,7 +171,8 @@ class Trainer:
                     stops = job.signals.poll() is not None
                 evaluates = self._at(config.evaluation.every) and not job.evaluation.missing
                 saves = self._at(config.checkpoint.every) or self.step == config.steps
-                if not (evaluates or saves or stops or self._at(max(1, config.log.every))):
+                probes = self._at(config.probe_every)
+                if not (evaluates or saves or probes or stops or self._at(max(1, config.log.every))):
                     continue
                 self._phase("metrics")
                 rows = ledger.flush()
@@ -169,15 +183,25 @@ class Trainer:
                 if fault is not None:
                     raise fault
                 damage.watch(rows)
+                if told and probing:
+                    told.score(probing.ready())
+                if probes:
+                    self._probe(probing)
                 if job.signals.poll() is not None or saves:
                     self._save(last=job.signals.agreed is not None or self.step == config.steps)
                 ledger.restart_clock()
+            if config.probe_every:
+                self._until_scored(probing)
+            if told and probing:
+                told.score(probing.ready())
             self.saver.close()
         except (NonFiniteError, TooMuchDamageError):
             # All ranks end here together, so the checkpoint under way can still be made whole.
             self.saver.close()
             raise
         finally:
+            if probing:
+                probing.close()
             if profile:
                 profile.close()
             if told:
@@ -299,6 +323,28 @@ class Trainer:
                 go_on()
                 figures["val_loss_ema"] = self.job.evaluation(self.model, go_on)["val_loss"]
         return figures, picture
+
+    def _probe(self, probing: Probing | None) -> None:
+        """Have this step's weights scored, which all ranks gather and rank 0 hands over; an earlier score comes
+        first, and a signal to stop before either."""
+        if not self._until_scored(probing):
+            return
+        self._phase("snapshot for the probes")
+        weights = whole_weights(self.model)
+        if probing:
+            summary = {"recipe": self.job.header["recipe"], "step": self.step}
+            probing.take(self.step, lambda path: self.job.task.save(weights, path, summary))
+
+    def _until_scored(self, probing: Probing | None) -> bool:
+        """Wait in all ranks until rank 0 has its scores; False if a signal asks to stop before."""
+        while True:
+            self._phase("probing")
+            busy = torch.tensor(float(bool(probing and probing.busy)))
+            if reduce_mean(busy) == 0:
+                return True
+            if self.job.signals.poll() is not None:
+                return False
+            time.sleep(0.1)
 
     def _save(self, *, last: bool) -> None:
         """Begin the checkpoint of this step; the last one is whole when this returns, or SaveFailedError."""
