@@ -31,7 +31,8 @@ def test_mfu_is_the_models_flops_over_the_peak_of_all_ranks(arguments: Arguments
     forward = mum.create_model("mum_vittiny_patch8").flops([2, 2], 16, mask_ratio=0.75)
     for row in rows(out):
         per_second = 3 * forward / 4 * row["images_per_s"]
-        assert row["mfu"] == pytest.approx(per_second / (2 * TERA * 1e12), rel=0.01)
+        rounding = 0.05 / row["images_per_s"] + 0.001
+        assert row["mfu"] == pytest.approx(per_second / (2 * TERA * 1e12), rel=2 * rounding)
         assert 0.1 < row["memory_gb"] < 20
     assert f"MFU {rows(out)[-1]['mfu']:.0%}" in said[0]
     assert "unknown device" not in said[0]
