@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import torch
 from timm.data import resolve_data_config
+from timm.models.eva import EvaBlock
+from timm.models.vision_transformer import Block
 from torch import Tensor, nn
 
 from mum.encoder import build_encoder
@@ -88,6 +90,10 @@ def _check_shape(model: nn.Module, config: MuMConfig, origin: str) -> None:
             f"{origin} is a {type(model).__name__}: only a ViT of blocks with one patch kernel can begin an encoder"
         ) from None
     ours = config.encoder
+    if not isinstance(blocks[0], (Block, EvaBlock)):
+        raise WeightsError(
+            f"{origin} has blocks of another kind ({type(blocks[0]).__name__}), not of norms before layers"
+        )
     expected = ((ours.patch_size,) * 2, ours.width, ours.depth, ours.heads)
     differences = [
         f"{before}{there}{after} there and {here}{after} here"

@@ -61,11 +61,13 @@ def fill(model: mum.MuM, init: str) -> None:
 def _gather(init: str, config: mum.MuMConfig, *, download: bool) -> Initial:
     kind, _, name = init.partition(":")
     try:
-        if kind == "timm" and not Path(init).exists():
+        if kind == "timm":
             return _of_timm(name, config, download=download)
+        if not Path(init).exists():
+            raise InputError(f"--init {init} does not exist: it takes {FORMS}")
         return _of_file(Path(init), config)
     except mum.InputError as error:
-        raise InputError(f"--init {init}: {error} (--init takes {FORMS})") from error
+        raise InputError(f"--init: {error}") from error
 
 
 def _of_timm(name: str, config: mum.MuMConfig, *, download: bool) -> Initial:

@@ -87,6 +87,7 @@ def test_what_has_no_place_is_named() -> None:
             lambda: VisionTransformer(**SHAPE, pre_norm=True),
             r"lacks patch_embed\.proj\.bias \(and 2 more such\)",
         ),
+        (lambda: dinov3(use_post_norm=True), r"blocks of another kind \(EvaBlockPostNorm\)"),
         (lambda: timm.create_model("resnet18"), "is a ResNet"),
     ],
 )
