@@ -194,6 +194,15 @@ def identity(recipe: str, config: RunConfig | Mapping[str, Any], data_hashes: li
     return flat
 
 
+def complete(kept: Mapping[str, Any]) -> dict[str, Any]:
+    """What an older version wrote down as a run's identity, with the fields it did not know at their defaults.
+
+    So a new field's default must be what runs did before there was one.
+    """
+    known = identity("", RunConfig(), [])
+    return {**{key: value for key, value in known.items() if key not in ("recipe", "data")}, **kept}
+
+
 def hash_of(values: Mapping[str, Any]) -> str:
     """A short hash of plain JSON values, whatever their order."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]

@@ -19,6 +19,7 @@ from typing import IO, Any, Literal
 from pretrain.checkpoint import newest, resolve, step_of
 from pretrain.errors import InputError
 from pretrain.files import read_json, write_json
+from pretrain.recipes import complete
 
 State = Literal["running", "finished", "failed", "stopped"]
 """`stopped` by a signal, with a checkpoint of that step; `failed` with a reason; a run that was killed says
@@ -136,7 +137,7 @@ def decide(
             raise InputError(
                 f"{folder.root} is not empty and holds no run (no config.json): give another --out"
             )
-        there = read_json(folder.config).get("identity", {})
+        there = complete(read_json(folder.config).get("identity", {}))
         grown = there.get("data") != identity.get("data")
         differences = name_differences({**there, "data": identity.get("data")}, identity)
         if grown and not differences and not migrate:
@@ -158,7 +159,7 @@ def decide(
     if resume in ("auto", "never"):
         return Beginning(start=None, continues=not empty, step=0)
     start = resolve(Path(resume))
-    theirs = read_json(start / "state.json").get("identity", {})
+    theirs = complete(read_json(start / "state.json").get("identity", {}))
 
     def model(values: Mapping[str, Any]) -> dict[str, Any]:
         return {key: value for key, value in values.items() if key.startswith("model.")}

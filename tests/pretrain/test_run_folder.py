@@ -70,6 +70,23 @@ def test_another_run_is_refused_with_the_difference(
     assert snapshot(finished) == before
 
 
+def test_run_of_a_version_with_fewer_options_goes_on(
+    finished: Path, arguments: Arguments, pretrain: Pretrain, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(finished, run)
+    config = json.loads((run / "config.json").read_text())
+    for name in ("init", "optim.ema", "model.decode_fraction"):
+        del config["identity"][name]
+    (run / "config.json").write_text(json.dumps(config))
+    code, _, err = pretrain(arguments(run, "--steps", "4", "--optim.ema", "0.5"))
+    assert code == 2
+    assert "optim.ema is 0.0 there and 0.5 here" in err
+    code, out, err = pretrain(arguments(run, "--steps", "4"))
+    assert code == 0, err
+    assert "is finished" in out
+
+
 def test_other_data_are_refused_until_migrate_is_said(
     finished: Path, arguments: Arguments, pretrain: Pretrain, tmp_path: Path, data: Path
 ) -> None:
