@@ -6,7 +6,7 @@ and backward pass, the part of it that attention takes (torch's profiler), and t
 process held before. Beside it stands the closed form of `model.flops()`. Per image nothing but attention
 between views may grow.
 
-    python benchmarks/views.py                                             # some minutes on a CPU
+    python benchmarks/views.py                                             # some ten minutes on a CPU
     python benchmarks/views.py --model mum_vitlarge_patch16 --device cuda --dtype bf16
     python benchmarks/views.py --model mum_vittiny_patch8 --size 64 --repeats 1 --results /path/to/try
 

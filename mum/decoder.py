@@ -180,7 +180,9 @@ class Decoder(nn.Module):
         dtype = compute_dtype(x)
         head_dim = self.config.width // self.config.heads
         frame = self._table(grid, head_dim, "identity", x.device, dtype, part)
-        scene = self._table(grid, head_dim, self.config.class_tokens_between_views, x.device, dtype, part)
+        scene, class_row = frame, self.config.class_tokens_between_views
+        if class_row != "identity":
+            scene = self._table(grid, head_dim, class_row, x.device, dtype, part)
         for index, frame_block in enumerate(self.frame_blocks):
             x = frame_block(x, *frame)
             if index < len(self.scene_blocks):

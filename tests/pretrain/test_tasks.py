@@ -10,6 +10,8 @@ from pretrain.errors import InputError
 from pretrain.recipes import ModelConfig, RunConfig, mum_tiny
 from pretrain.tasks import MaskedViews
 
+from .conftest import rows, run_ranks
+
 
 def config(**model) -> RunConfig:
     tiny = mum_tiny()
@@ -72,3 +74,19 @@ def test_run_is_evaluated_on_all_masked_patches(pretrain, arguments, tmp_path, o
     code, _, said = pretrain(arguments(out, *more, *option))
     assert code == 0, said
     assert list((out / "pictures").glob("*.png"))
+
+
+@pytest.mark.torchrun
+@pytest.mark.parametrize("option", [("--model.decode-fraction", "0.5"), ("--model.reference-view",)])
+def test_masking_options_do_not_depend_on_the_ranks(arguments, tmp_path, option):
+    """Sharded, and accumulated lane by lane, against one process with all lanes at once."""
+    short = ("--steps", "3", "--evaluation.every", "0", "--checkpoint.every", "3")
+    spread = ("--parallel.shard", "2", "--parallel.lanes-at-once", "1")
+    for ranks, more in ((1, ()), (2, spread)):
+        log = tmp_path / f"log-{ranks}"
+        codes, said = run_ranks(ranks, arguments(tmp_path / str(ranks), *short, *more, *option), log)
+        assert codes == [0] * ranks, said
+    for here, there in zip(rows(tmp_path / "2"), rows(tmp_path / "1"), strict=True):
+        assert here["batch"] == there["batch"]
+        assert here["loss"] == pytest.approx(there["loss"], abs=1e-5)
+        assert here["grad_norm"] == pytest.approx(there["grad_norm"], rel=1e-3)
