@@ -100,7 +100,7 @@ CURVES = {
         *("loss", "lr", "grad_norm", "images_per_s", "mfu", "data_wait", "memory_gb"),
         *("overlap", "outside_band"),
     ),
-    "val": ("val_loss", "val_loss_strangers", "cross_view_gain"),
+    "val": ("val_loss", "val_loss_ema", "val_loss_strangers", "cross_view_gain"),
     "probe": ("probe_pck", "probe_epe"),
 }
 """What is drawn of a row, by the board's rooms."""

@@ -13,6 +13,7 @@ from torch.distributed.fsdp import fully_shard
 import mum
 from pretrain.averaging import RunningMean, decay_at
 from pretrain.checkpoint import newest
+from pretrain.sinks import curves
 
 from .conftest import figures, rows, run_ranks
 from .test_exactness import stop_after_a_save
@@ -110,6 +111,7 @@ def test_mean_is_saved_where_mum_reads_it(averaged: tuple[Path, tuple[str, ...]]
     assert header["summary"]["ema"] == 0.9
     last = rows(out)[-1]
     assert header["summary"]["val_loss"] == last["val_loss_ema"] != last["val_loss"]
+    assert curves(last)["val/val_loss_ema"] == last["val_loss_ema"]
 
 
 @pytest.mark.torchrun
