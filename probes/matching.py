@@ -387,8 +387,11 @@ def _short_name(spec: str) -> str:
 
 def _run_hash(encoder: Encoder) -> str | None:
     """Hash of a run's curves, which the report shows: a run that went on gives another report."""
-    metrics = encoder.run / "metrics.jsonl" if encoder.run else None
-    return hashlib.sha256(metrics.read_bytes()).hexdigest() if metrics and metrics.is_file() else None
+    if encoder.run is None:
+        return None
+    files = [encoder.run / name for name in ("metrics.jsonl", "probes.jsonl")]
+    content = [file.read_bytes() for file in files if file.is_file()]
+    return hashlib.sha256(b"".join(content)).hexdigest() if content else None
 
 
 def _default_size(data: Sequence[str]) -> int:

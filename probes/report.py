@@ -4,22 +4,22 @@ What leads: the chart and table a reader came for; then how scores fall with the
 the runs behind the encoders, and at the end exactly what was measured, with hashes and the command.
 """
 
-import html
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from probes import charts
 from probes.charts import Series
-from probes.match_pictures import BAD, GOOD, MOST_LINES, MatchPictures, choose_pairs, data_uri
+from probes.match_pictures import BAD, GOOD, MOST_LINES, MatchPictures, choose_pairs
 from probes.pairs import PairSet
+from probes.report_parts import escape, figure, legend, minus, plural
+from probes.report_run import run_section
 from probes.report_style import STYLE
 from probes.results import Results, Row
-from probes.runs import RunStory, read_run, smoothed
+from probes.runs import read_run
 from probes.statistics import bins, bootstrap_mean
 
 READING_NAMES = {
@@ -50,7 +50,7 @@ def page(
         rows = [row for row in table if row["data"] == data["data"]]
         body.append(_data_section(results, data, rows, styles, number, found, predictions))
     stories = [(e["label"], read_run(Path(e["run"]))) for e in results.encoders if e["run"]]
-    body += [_run_section(label, story) for label, story in stories]
+    body += [run_section(label, story) for label, story in stories]
     body.append(_method(results))
     title = "Matching by frozen features"
     return (
@@ -70,12 +70,12 @@ def _header(results: Results) -> str:
         (scenes, "scene" if scenes == 1 else "scenes"),
         (f"{size} px", "evaluated size"),
     ]
-    notes = "".join(f"<p class=note>{_e(note)}</p>" for note in results.notes)
+    notes = "".join(f"<p class=note>{escape(note)}</p>" for note in results.notes)
     return (
         "<header><h1>Matching by frozen features</h1><p class=lead>A point is seen in one view; where is it in "
         "another? Each encoder answers with nothing but its patch features, which are frozen. The better they "
         "say where things are in space, the more answers land on the right patch.</p><dl class=facts>"
-        + "".join(f"<div><dd>{_e(value)}</dd><dt>{name}</dt></div>" for value, name in facts)
+        + "".join(f"<div><dd>{escape(value)}</dd><dt>{name}</dt></div>" for value, name in facts)
         + f"</dl>{notes}</header>"
     )
 
@@ -96,8 +96,8 @@ def _data_section(
         else "the points whose tracks both photographs share"
     )
     parts = [
-        f"<section><h2>Scores on {_e(_short(data['data']))}</h2>",
-        f"<p>{data['pairs']:,} pairs from {data['scenes']:,} {_plural(data['scenes'], 'scene')}, "
+        f"<section><h2>Scores on {escape(_short(data['data']))}</h2>",
+        f"<p>{data['pairs']:,} pairs from {data['scenes']:,} {plural(data['scenes'], 'scene')}, "
         f"{data['queries']:,} points, viewpoints {results.identity['config']['angles'][0]:g} to "
         f"{results.identity['config']['angles'][1]:g} degrees apart (mean {data['mean_angle']:.0f}). "
         f"True positions come from {truth}.</p>",
@@ -133,9 +133,9 @@ def _glance(rows: Sequence[Row], styles: Mapping[str, int], leading: str) -> str
         )
 
     return (
-        f"<h3>At a glance: {_e(READING_NAMES[leading].lower())}</h3><div class=pair>"
-        + _figure(chart("pck_patch", "right patch: share of errors below one patch (more is better)", 3))
-        + _figure(chart("epe", "mean error in px (less is better)", 1))
+        f"<h3>At a glance: {escape(READING_NAMES[leading].lower())}</h3><div class=pair>"
+        + figure(chart("pck_patch", "right patch: share of errors below one patch (more is better)", 3))
+        + figure(chart("epe", "mean error in px (less is better)", 1))
         + "</div>"
     )
 
@@ -157,7 +157,7 @@ def _score_table(rows: Sequence[Row], styles: Mapping[str, int]) -> str:
     columns = 10 + layered
     for reading in dict.fromkeys(r["reading"] for r in rows):
         group = [r for r in rows if r["reading"] == reading and r["position"] == "kept"]
-        body.append(f"<tr class=group><th colspan={columns}>{_e(READING_NAMES[reading])}</th></tr>")
+        body.append(f"<tr class=group><th colspan={columns}>{escape(READING_NAMES[reading])}</th></tr>")
         best_epe = min(r["epe"] for r in group)
         best_pck = max(r["pck_patch"] for r in group)
         for r in group:
@@ -168,7 +168,7 @@ def _score_table(rows: Sequence[Row], styles: Mapping[str, int]) -> str:
                 r["encoder"] if r["encoder"] in styles else r["encoder"].replace(" (", ", grid ").rstrip(")")
             )
             body.append(
-                f"<tr><td class=name>{mark}{_e(name)}</td>"
+                f"<tr><td class=name>{mark}{escape(name)}</td>"
                 + (f"<td>{r['layer'] or ''}</td>" if layered else "")
                 + _cell(r, "epe", 1, best=rank and r["epe"] == best_epe)
                 + f"<td>{r['median']:.1f}</td>"
@@ -215,16 +215,17 @@ def _difference_table(results: Results, data: dict[str, Any], leading: str) -> s
             elif lo is not None:
                 verdict = "undecided"
             cells.append(
-                f"<td>{_minus(f'{mean:+.{digits}f}')}<small>{_minus(interval)}</small></td>"
+                f"<td>{minus(f'{mean:+.{digits}f}')}<small>{minus(interval)}</small></td>"
                 f'<td class="verdict {verdict}">{verdict}</td>'
             )
         position = "" if d["position"] == "kept" else ", position removed"
         rows.append(
-            f"<tr><td class=name>{_e(d['encoder'])} &minus; {_e(d['minus'])}</td>"
-            f"<td class=name>{_e(READING_NAMES[d['reading']].partition(',')[0])}{position}</td>{''.join(cells)}</tr>"
+            f"<tr><td class=name>{escape(d['encoder'])} &minus; {escape(d['minus'])}</td>"
+            f"<td class=name>{escape(READING_NAMES[d['reading']].partition(',')[0])}{position}</td>"
+            f"{''.join(cells)}</tr>"
         )
     return (
-        f"<h3>{_e(differences[0]['encoder'])} against the others</h3><div class=scroll><table><thead><tr>"
+        f"<h3>{escape(differences[0]['encoder'])} against the others</h3><div class=scroll><table><thead><tr>"
         "<th class=name>Difference on the same pairs</th><th class=name>Reading</th>"
         "<th colspan=2>Right patch</th><th colspan=2>Mean error, px</th></tr></thead><tbody>"
         + "".join(rows)
@@ -283,11 +284,11 @@ def _angle_charts(results: Results, data: dict[str, Any], styles: Mapping[str, i
         f"{int((place == k).sum())} at {edges[k]:g}&ndash;{edges[k + 1]:g}°" for k in range(len(edges) - 1)
     )
     return (
-        f"<h3>By viewpoint: {_e(READING_NAMES[leading].lower())}</h3>"
-        + _legend({name: style for name, (style, _) in lines.items()})
+        f"<h3>By viewpoint: {escape(READING_NAMES[leading].lower())}</h3>"
+        + legend({name: style for name, (style, _) in lines.items()})
         + "<div class=pair>"
-        + _figure(chart("pck_patch", "right patch"))
-        + _figure(chart("epe", "mean error, px"))
+        + figure(chart("pck_patch", "right patch"))
+        + figure(chart("epe", "mean error, px"))
         + f"</div><p class=caption>Means over the pairs of each bin of {ANGLE_STEP} degrees ({counts})"
         + ("; bands are 95 % bootstrap intervals over scenes" if data["scenes"] > 1 else "")
         + ".</p>"
@@ -325,15 +326,15 @@ def _match_section(
                 f"{label}: {right} of {len(distance)} on the right patch, mean error {distance.mean():.1f} px"
             )
             figures.append(
-                f"<figure>{pictures.draw(pair, predicted, step, text)}<figcaption><b>{_e(label)}</b> {right} of "
+                f"<figure>{pictures.draw(pair, predicted, step, text)}<figcaption><b>{escape(label)}</b> {right} of "
                 f"{len(distance)} right, mean error {distance.mean():.1f} px</figcaption></figure>"
             )
         blocks.append(
-            f"<h4>{name.capitalize()} pair <small>{pair.angle:.0f}° apart, {_e(pair.scene)}</small></h4>"
+            f"<h4>{name.capitalize()} pair <small>{pair.angle:.0f}° apart, {escape(pair.scene)}</small></h4>"
             f"<div class=matches>{''.join(figures)}</div>"
         )
     return (
-        f"<h3>Matches to look at: {_e(READING_NAMES[leading].lower())}</h3><p class=caption>"
+        f"<h3>Matches to look at: {escape(READING_NAMES[leading].lower())}</h3><p class=caption>"
         f'<span style="color:{GOOD}">━━ solid</span>: within one patch of the truth. '
         f'<span style="color:{BAD}">╍╍ dashed</span>: off by more. Up to {MOST_LINES} points a pair, the same for '
         "all. The pairs stand at the 10th, 50th and 90th percentile of the error averaged over all encoders; "
@@ -341,64 +342,12 @@ def _match_section(
     )
 
 
-def _run_section(name: str, story: RunStory) -> str:
-    about = f"recipe {story.recipe}, " if story.recipe else ""
-    steps = f"{story.steps[-1]:,} steps" if story.steps else "no steps yet"
-    parts = [f"<section><h2>The run behind {_e(name)}</h2><p>{_e(about)}{steps}"]
-    parts.append(f", {_e(story.state)}" if story.state else "")
-    parts.append(f" <code>{_e(str(story.path))}</code></p><div class=pair>")
-    if story.steps:
-        every = max(1, len(story.steps) // 400)
-        smooth = smoothed(story.loss, max(1, len(story.loss) // 40))
-        curves = [
-            Series(label="loss", x=story.steps[::every], y=story.loss[::every], faint=True, style=0),
-            Series(label="smoothed", x=story.steps[::every], y=smooth[::every], style=0, markers=False),
-            Series(label="held out", x=story.eval_steps, y=story.own, style=1),
-        ]
-        legend = {"training, smoothed": 0}
-        if story.eval_steps:
-            legend["held out, own views"] = 1
-        chart = charts.line_chart(
-            [c for c in curves if c.x],
-            x_label="step",
-            y_label="masked loss",
-            title="masked loss by step",
-        )
-        parts.append(_figure(_legend(legend) + chart))
-    if story.eval_steps:
-        chart = charts.line_chart(
-            [Series(label="gain", x=story.eval_steps, y=story.gain, style=2)],
-            x_label="step",
-            y_label="cross-view gain",
-            title="cross-view gain by step",
-            from_zero=True,
-        )
-        parts.append(
-            _figure(_legend({f"cross-view gain, last {_minus(f'{story.gain[-1]:.4f}')}": 2}) + chart)
-        )
-    parts.append("</div><p class=caption>The loss is the mean squared error on masked patches, each normalised by its "
-                 "own mean and deviation: 1.0 is what predicting the mean of a patch would give. The "
-                 "cross-view gain is how much the held-out loss rises when a scene's other views are replaced by "
-                 "strangers': what the model owes to seeing the scene from several sides.</p>")  # fmt: skip
-    if story.picture is not None:
-        with Image.open(story.picture) as image:
-            pixels = np.asarray(image.convert("RGB"))
-        at = f" at step {story.picture_step:,}" if story.picture_step is not None else ""
-        uri = data_uri(pixels, lossless=pixels.size < 3_000_000)
-        parts.append(
-            f'<h3>Reconstructions{at}</h3><figure class=wide><img src="{uri}" alt="reconstructions of held-out '
-            'views"></figure><p class=caption>Held-out scenes: each view as it is, as the model sees it (masked '
-            "patches in grey), and as the model paints the masked patches from what is left of all views.</p>"
-        )
-    return "".join(parts) + "</section>"
-
-
 def _method(results: Results) -> str:
     config = results.identity["config"]
     linear = config["linear"]
     size = config["size"]
     trained = "; ".join(
-        f"{_e(_short(d['data']))}, {d['split']}: {d['pairs']:,} pairs of {d['scenes']:,} scenes"
+        f"{escape(_short(d['data']))}, {d['split']}: {d['pairs']:,} pairs of {d['scenes']:,} scenes"
         for d in results.train_data
     )
     items = [
@@ -407,7 +356,7 @@ def _method(results: Results) -> str:
         "Pooling: the mean over the points of a pair, then the plain mean over pairs. Intervals: 4,000 bootstrap "
         "resamples of whole scenes, percentile method.",
         f"Robust: share of errors below {32 * size / 448:.1f} px, which is 32 px at 448 in proportion. One patch: "
-        + ", ".join(f"{_e(e['label'])} {size / max(e['grid']):g} px" for e in results.encoders)
+        + ", ".join(f"{escape(e['label'])} {size / max(e['grid']):g} px" for e in results.encoders)
         + ".",
         f"Viewpoint angle: median angle between both cameras' rays to the shared points. Pairs have at least "
         f"{config['min_queries']} visible points and are chosen by a hash of their names.",
@@ -423,21 +372,21 @@ def _method(results: Results) -> str:
             f"over all patch centres. Trained on {trained}, scored on other scenes.",
         ]
     encoders = "".join(
-        f"<tr><td class=name>{_e(e['label'])}</td><td class=name><code>{_e(e['spec'])}</code></td>"
+        f"<tr><td class=name>{escape(e['label'])}</td><td class=name><code>{escape(e['spec'])}</code></td>"
         f"<td>{e['patch']}</td><td>{e['grid'][0]} &times; {e['grid'][1]}</td>"
         f"<td>{', '.join(map(str, e['layers']))}</td>"
-        f"<td class=name><code>{_e(str(e['identity'].get('weights', 'none'))[:16])}</code></td></tr>"
+        f"<td class=name><code>{escape(str(e['identity'].get('weights', 'none'))[:16])}</code></td></tr>"
         for e in results.encoders
     )
     lists = "".join(
-        f"<tr><td class=name><code>{_e(d['data'])}</code></td><td class=name>{_e(d['split'])}</td>"
+        f"<tr><td class=name><code>{escape(d['data'])}</code></td><td class=name>{escape(d['split'])}</td>"
         f"<td>{d['pairs']:,}</td><td>{d['images']:,}</td>"
-        f"<td class=name>{_e('; '.join(f'{count} {why}' for why, count in d['refused'].items()) or 'none')}</td>"
+        f"<td class=name>{escape('; '.join(f'{count} {why}' for why, count in d['refused'].items()) or 'none')}</td>"
         f"<td class=name><code>{d['hash'][:16]}</code></td></tr>"
         for d in [*results.data, *results.train_data]
     )
     versions = ", ".join(f"{name} {version}" for name, version in results.versions.items())
-    command = f"<pre>{_e(results.command)}</pre>" if results.command else ""
+    command = f"<pre>{escape(results.command)}</pre>" if results.command else ""
     return (
         "<section><h2>How it was measured</h2><ul>"
         + "".join(f"<li>{item}</li>" for item in items)
@@ -447,9 +396,9 @@ def _method(results: Results) -> str:
         f"{encoders}</tbody></table></div><h3>Lists of pairs</h3><div class=scroll><table><thead><tr>"
         "<th class=name>Data</th><th class=name>Split</th><th>Pairs</th><th>Images</th>"
         "<th class=name>Candidates not taken</th><th class=name>List (SHA-256)</th></tr></thead><tbody>"
-        f"{lists}</tbody></table></div><h3>To repeat it</h3>{command}<p class=caption>{_e(versions)}. Configuration "
-        f"<code>{results.hash[:16]}</code>. Every pair's numbers are in <code>pairs.csv</code>, the table in "
-        "<code>table.csv</code>, all else in <code>results.json</code>, beside this page.</p></section>"
+        f"{lists}</tbody></table></div><h3>To repeat it</h3>{command}<p class=caption>{escape(versions)}. "
+        f"Configuration <code>{results.hash[:16]}</code>. Every pair's numbers are in <code>pairs.csv</code>, the "
+        "table in <code>table.csv</code>, all else in <code>results.json</code>, beside this page.</p></section>"
     )
 
 
@@ -469,26 +418,5 @@ def _cell(row: Row, metric: str, digits: int, *, best: bool = False, css: str = 
     return f'<td class="{classes}">{mean:.{digits}f}{small}</td>'
 
 
-def _legend(styles: Mapping[str, int | None]) -> str:
-    items = "".join(f"<span>{charts.swatch(style)}{_e(name)}</span>" for name, style in styles.items())
-    return f"<p class=legend>{items}</p>"
-
-
-def _figure(content: str) -> str:
-    return f"<figure>{content}</figure>"
-
-
 def _short(data: str) -> str:
     return Path(data.removeprefix("colmap:")).resolve().name or data
-
-
-def _plural(count: int, noun: str) -> str:
-    return noun if count == 1 else f"{noun}s"
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "\N{MINUS SIGN}")
-
-
-def _e(value: Any) -> str:
-    return html.escape(str(value))

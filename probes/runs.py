@@ -1,13 +1,34 @@
 """A pretraining run as its files tell it: curves, state and pictures, read without the code that wrote them.
 
-The files are the seam: ``config.json``, ``status.json``, ``metrics.jsonl`` and ``pictures/`` of a run folder. A run
-may still be going on, so a missing file or a torn last line is no error.
+The files are the seam: ``config.json``, ``status.json``, ``metrics.jsonl``, ``probes.jsonl`` and ``pictures/`` of a
+run folder. A run may still be going on, so a missing file or a torn last line is no error.
 """
 
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeCurve:
+    """Scores of the frozen encoder by nearest-neighbour matching, taken while the run went on."""
+
+    steps: list[int] = field(default_factory=list)
+    pck: list[float] = field(default_factory=list)
+    """Share of points on the right patch."""
+    pck_ends: list[tuple[float | None, float | None]] = field(default_factory=list)
+    """Ends of its interval; None where one scene gives none."""
+    epe: list[float] = field(default_factory=list)
+    """Mean error in px."""
+    epe_ends: list[tuple[float | None, float | None]] = field(default_factory=list)
+    pixels_pck: list[float] = field(default_factory=list)
+    """The same of raw pixels, the baseline without weights."""
+    pixels_epe: list[float] = field(default_factory=list)
+    pairs: int = 0
+    """Scored pairs of the newest score, and of how many scenes, at which size in px."""
+    scenes: int = 0
+    size: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +47,8 @@ class RunStory:
     """The same with strangers' views in their place."""
     gain: list[float] = field(repr=False)
     """Strangers minus own: the cross-view gain."""
+    probe: ProbeCurve = field(repr=False)
+    """Empty where the run was not probed."""
     picture: Path | None
     """The newest reconstruction."""
     picture_step: int | None
@@ -49,6 +72,7 @@ def read_run(path: Path) -> RunStory:
         own=[row.get("val_loss", float("nan")) for row in evaluated],
         strangers=[row.get("val_loss_strangers", float("nan")) for row in evaluated],
         gain=[row["cross_view_gain"] for row in evaluated],
+        probe=_probe_curve(_rows(path / "probes.jsonl")),
         picture=newest,
         picture_step=int(digits) if digits.isdecimal() else None,
     )
@@ -63,6 +87,23 @@ def smoothed(values: list[float], window: int) -> list[float]:
             total -= values[index - window]
         out.append(total / min(index + 1, window))
     return out
+
+
+def _probe_curve(rows: list[dict[str, Any]]) -> ProbeCurve:
+    # Scores come when they are ready; one that failed tells no figure.
+    scored = sorted((row for row in rows if "probe_pck" in row), key=lambda row: row["step"])
+    if not scored:
+        return ProbeCurve()
+    return ProbeCurve(
+        steps=[row["step"] for row in scored],
+        pck=[row["probe_pck"] for row in scored],
+        pck_ends=[(row.get("probe_pck_lo"), row.get("probe_pck_hi")) for row in scored],
+        epe=[row["probe_epe"] for row in scored],
+        epe_ends=[(row.get("probe_epe_lo"), row.get("probe_epe_hi")) for row in scored],
+        pixels_pck=[row["pixels_pck"] for row in scored],
+        pixels_epe=[row["pixels_epe"] for row in scored],
+        **{name: scored[-1][name] for name in ("pairs", "scenes", "size")},
+    )
 
 
 def _rows(path: Path) -> list[dict[str, Any]]:

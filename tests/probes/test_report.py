@@ -27,6 +27,16 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = [{"step": i + 1, "loss": 1 / (i + 1)} for i in range(4)]
     rows[3] |= {"val_loss": 0.7, "val_loss_strangers": 0.73, "cross_view_gain": 0.03}
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 5, "lo')
+    scores = [
+        {"step": 4, "probe_pck": 0.5, "probe_pck_lo": 0.4, "probe_pck_hi": 0.6}
+        | {"probe_epe": 7.25, "probe_epe_lo": 6.0, "probe_epe_hi": 8.0}
+        | {"pixels_pck": 0.3, "pixels_epe": 9.0, "pairs": 96, "scenes": 12, "size": 64},
+        {"step": 2, "failed": "no such thing"},
+        {"step": 0, "probe_pck": 0.25, "probe_pck_lo": None, "probe_pck_hi": None}
+        | {"probe_epe": 11.0, "probe_epe_lo": None, "probe_epe_hi": None}
+        | {"pixels_pck": 0.3, "pixels_epe": 9.0, "pairs": 96, "scenes": 12, "size": 64},
+    ]
+    (run / "probes.jsonl").write_text("".join(json.dumps(row) + "\n" for row in scores))
     (run / "config.json").write_text(json.dumps({"recipe": "mum_tiny", "hash": "x", "config": {}}))
     (run / "status.json").write_text(json.dumps({"state": "running", "step": 4, "steps": 8}))
     for number in (2, 4):
@@ -91,7 +101,7 @@ def test_the_page_shows_table_baselines_matches_and_curves(page: str) -> None:
     for text in ("chance", "same position", "oracle", "raw", "Position removed", "Easy pair", "Hard pair"):
         assert text in page
     assert page.count('class="match"') == 6
-    assert page.count('class="chart"') == 6  # two at a glance, two by viewpoint, two of the run
+    assert page.count('class="chart"') == 8  # two at a glance, two by viewpoint, four of the run
 
 
 def test_the_page_shows_the_run_from_its_files(page: str) -> None:
@@ -99,6 +109,8 @@ def test_the_page_shows_the_run_from_its_files(page: str) -> None:
     assert "recipe mum_tiny, 4 steps" in page
     assert "Reconstructions at step 4" in page
     assert "last 0.0300" in page
+    assert "frozen encoder, last 0.500" in page
+    assert "on 96 pairs of 12 scenes at 64 px" in page
 
 
 def test_what_the_user_typed_is_escaped(page: str) -> None:
@@ -120,6 +132,13 @@ def test_the_newest_picture_and_the_whole_lines_are_taken(run_folder: Path) -> N
     assert story.steps == [1, 2, 3, 4]
     assert story.picture_step == 4
     assert (story.eval_steps, story.gain) == ([4], [0.03])
+
+
+def test_scores_of_a_run_come_in_the_order_of_their_steps(run_folder: Path, tmp_path: Path) -> None:
+    probe = read_run(run_folder).probe
+    assert (probe.steps, probe.pck, probe.epe) == ([0, 4], [0.25, 0.5], [11.0, 7.25])
+    assert probe.pck_ends == [(None, None), (0.4, 0.6)]
+    assert read_run(tmp_path).probe.steps == []
 
 
 def test_smoothing_is_a_trailing_mean() -> None:
