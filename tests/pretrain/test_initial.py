@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import mum
+import mum.weights as weights_module
 from mum.export import export
 from pretrain import initial
 from pretrain.errors import InputError
@@ -85,15 +87,31 @@ def test_encoders_of_every_form_arrive_whole(weights: Path, tmp_path: Path) -> N
     export(weights, tmp_path / "folder", format="timm")
     # The released checkpoints have these very names.
     torch.save({"model": encoder}, tmp_path / "released.pth")
+    save_file(encoder, tmp_path / "released.safetensors")
     for init in (
         f"{tmp_path}/encoder.safetensors",
         f"timm:local-dir:{tmp_path}/folder",
         f"{tmp_path}/released.pth",
+        f"{tmp_path}/released.safetensors",
     ):
         came = initial._gather(init, config(), download=True)
         assert came.weights.keys() == {f"encoder.{key}" for key in encoder}, init
         assert all(torch.equal(value, encoder[key[8:]]) for key, value in came.weights.items()), init
         assert "stays random" in initial.describe(init, config())
+
+
+def test_released_decoder_stays_behind_and_says_why(weights: Path, tmp_path: Path) -> None:
+    state = mum.load(weights).state_dict()
+    torch.save(
+        {weights_module._their_name(key): value for key, value in state.items()}, tmp_path / "whole.pth"
+    )
+    came = initial._gather(f"{tmp_path}/whole.pth", config(), download=True)
+    assert all(torch.equal(value, state[key]) for key, value in came.weights.items())
+    assert came.weights.keys() == {key for key in state if key.startswith("encoder.")}
+    assert came.said == (
+        f"the encoder is {tmp_path}/whole.pth's, the decoder stays random "
+        "(heads 16 there and 4 here, class tokens between views zero there and identity here)"
+    )
 
 
 def test_what_does_not_fit_is_refused_before_the_run(
