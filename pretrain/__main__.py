@@ -5,10 +5,10 @@ import os
 import sys
 import time
 
-from pretrain.commandline import list_recipes, parse, usage
-from pretrain.launch import launch, prepare, user_errors
-from pretrain.parallel import read_world
-from pretrain.recipes import to_dict
+from pretrain.commandline import parse, parse_list, usage
+from pretrain.launch import Prepared, launch, prepare, user_errors
+from pretrain.parallel import World, read_world
+from pretrain.recipes import RECIPES
 
 
 def main() -> None:
@@ -21,12 +21,14 @@ def main() -> None:
         if arguments[:1] in (["-h"], ["--help"]):
             print(usage())
         elif arguments[:1] == ["list"]:
-            print(list_recipes(arguments[1:]))
+            _list(as_json=parse_list(arguments[1:]))
         else:
-            prepared = prepare(parse(arguments), world)
-            config = prepared.command.config
-            if prepared.command.dry_run:
-                print(json.dumps({"config": to_dict(config), **prepared.figures()}, indent=1))
+            command = parse(arguments)
+            prepared = prepare(command, _pretended(command.world) if command.world else world)
+            config = command.config
+            if command.dry_run:
+                if world.first:
+                    _look_ahead(prepared)
             elif prepared.finished:
                 print(
                     f"{prepared.folder.root} is finished: {prepared.beginning.step} of {config.steps} steps, "
@@ -49,6 +51,31 @@ def main() -> None:
             # torchrun ends all processes when one has failed: rank 0 speaks first.
             time.sleep(3)
         sys.exit(2)
+
+
+def _pretended(size: int) -> World:
+    """Rank 0 of so many ranks that need not be there."""
+    return World(rank=0, size=size, local_rank=0, local_size=1)
+
+
+# What follows runs the model on tensors without contents, whose machinery a run does not need to import.
+
+
+def _look_ahead(prepared: Prepared) -> None:
+    from pretrain.dry_run import dry_run, dry_run_in_words
+
+    as_json = prepared.command.json
+    print(json.dumps(dry_run(prepared), indent=1) if as_json else dry_run_in_words(prepared))
+
+
+def _list(*, as_json: bool) -> None:
+    from pretrain.dry_run import recipe_figures, recipe_in_words
+
+    if as_json:
+        print(json.dumps([recipe_figures(name) for name in RECIPES], indent=1))
+        return
+    for name in RECIPES:
+        print(recipe_in_words(name), flush=True)
 
 
 if __name__ == "__main__":

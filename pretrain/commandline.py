@@ -5,11 +5,10 @@ sentence.
 """
 
 import contextlib
-import dataclasses
 import difflib
 import io
-import json
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +17,13 @@ from typing import Annotated
 import tyro
 
 from pretrain.errors import InputError
-from pretrain.optim import describe_schedule
+from pretrain.options import options, short_help
 from pretrain.recipes import RECIPES, RunConfig
 
 USAGE = """\
 usage: python -m pretrain RECIPE --data DIR... --out RUN [--resume auto|never|PATH] [--dry-run] [options]
-       python -m pretrain RECIPE --help     all options of a recipe, with its values
-       python -m pretrain list              the recipes
+       python -m pretrain RECIPE --help     the options, with the recipe's values (--help-all: at length)
+       python -m pretrain list [--json]     the recipes, with what they cost
 
 example: torchrun --nproc-per-node 2 -m pretrain mum_tiny --data data/scenes --out runs/tiny
 
@@ -53,7 +52,11 @@ class Command:
     """go on with this run although its data changed (grew, or were weighted anew): from the next step on the
     batches are those of the new data"""
     dry_run: bool = False
-    """check everything, say what would run, write nothing"""
+    """check everything, say what would run and what it takes, write nothing"""
+    world: int = 0
+    """with --dry-run: as if on so many ranks, which need not be there; 0: those that there are"""
+    json: bool = False
+    """with --dry-run: the figures as JSON"""
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
 
 
@@ -64,39 +67,33 @@ def usage() -> str:
     return USAGE + "\n".join(lines)
 
 
-def list_recipes(arguments: Sequence[str]) -> str:
-    """What `list` prints: each recipe with what it trains on; as JSON with --json."""
+def parse_list(arguments: Sequence[str]) -> bool:
+    """Whether `list` is to print JSON."""
     if set(arguments) - {"--json"}:
         raise InputError(f"list takes --json and nothing else, not {' '.join(arguments)}")
-    rows = []
-    for name, make in RECIPES.items():
-        config = make()
-        rows.append(
-            {
-                "recipe": name,
-                "what": (make.__doc__ or "").splitlines()[0],
-                "model": config.model.name,
-                "size": config.data.size,
-                "views": list(config.data.views),
-                "images_per_step": config.images_per_step,
-                "lanes": config.data.lanes,
-                "precision": config.precision,
-            }
-            | describe_schedule(config.optim, steps=config.steps, images_per_step=config.images_per_step)
-        )
-    if arguments:
-        return json.dumps(rows, indent=1)
-    return "\n".join(
-        f"{row['recipe']}: {row['what']}\n"
-        f"    {row['model']}, {row['size']} px, {row['views'][0]} to {row['views'][1]} views,"
-        f" {row['images_per_step']} images a step in {row['lanes']} lanes,\n"
-        f"    {row['steps']} steps, peak lr {row['peak_lr']:g}, {row['precision']}"
-        for row in rows
+    return bool(arguments)
+
+
+def recipe_help(name: str) -> str:
+    """The short help of a recipe."""
+    return (
+        f"usage: python -m pretrain {name} --data DIR... --out RUN [options]\n"
+        f"{(RECIPES[name].__doc__ or '').splitlines()[0]}\n"
+        f"{short_help(_defaults(name))}\n"
+        "--help-all says more of each.\n"
+        f"example: torchrun --nproc-per-node 2 -m pretrain {name} --data data/scenes --out runs/one"
     )
 
 
+def _defaults(name: str) -> Command:
+    return Command(recipe=name, data=tyro.MISSING, out=tyro.MISSING, config=RECIPES[name]())
+
+
 def parse(arguments: Sequence[str]) -> Command:
-    """The command that the arguments mean; InputError in one sentence if they mean none. --help exits."""
+    """The command that the arguments mean; InputError in one sentence if they mean none.
+
+    --help and --help-all print, and exit.
+    """
     if not arguments:
         raise InputError(
             "which recipe? python -m pretrain list names them; python -m pretrain --help says more"
@@ -106,7 +103,11 @@ def parse(arguments: Sequence[str]) -> Command:
         near = difflib.get_close_matches(name, RECIPES, n=1, cutoff=0.4)
         hint = f", did you mean {near[0]}?" if near else ","
         raise InputError(f"there is no recipe {name!r}{hint} known are {', '.join(RECIPES)}")
-    default = Command(recipe=name, data=tyro.MISSING, out=tyro.MISSING, config=RECIPES[name]())
+    default = _defaults(name)
+    if {"-h", "--help"} & set(rest):
+        sys.stdout.write(recipe_help(name) + "\n")
+        raise SystemExit
+    rest = ["--help" if argument == "--help-all" else argument for argument in rest]
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
@@ -123,29 +124,20 @@ def parse(arguments: Sequence[str]) -> Command:
             raise
         raise InputError(_sentence(said.getvalue())) from None
     if unknown:
-        raise InputError(_unknown(unknown[0]))
+        raise InputError(_unknown(unknown[0], default))
+    for option, given in (("--world", command.world), ("--json", command.json)):
+        if given and not command.dry_run:
+            raise InputError(f"{option} goes with --dry-run: it is for looking ahead")
+    if command.world < 0:
+        raise InputError(f"--world {command.world} is no number of ranks")
     return command
 
 
-def _options(kind: type, prefix: str = "") -> list[str]:
-    """The names of all options that a dataclass of configuration gives."""
-    names: list[str] = []
-    for field in dataclasses.fields(kind):
-        inner = field.type
-        bare = field.name in ("data", "config") and hasattr(inner, "__metadata__")
-        if hasattr(inner, "__metadata__"):
-            inner = inner.__origin__
-        if dataclasses.is_dataclass(inner):
-            names += _options(inner, prefix if bare else f"{prefix}{field.name}.")
-        else:
-            names.append("--" + f"{prefix}{field.name}".replace("_", "-"))
-    return names
-
-
-def _unknown(argument: str) -> str:
+def _unknown(argument: str, default: Command) -> str:
     """What to say of an argument that is no option."""
     option = argument.partition("=")[0].replace("_", "-")
-    near = difflib.get_close_matches(option, _options(Command), n=1, cutoff=0.5)
+    known = ["--help-all", *(known.name for known in options(default))]
+    near = difflib.get_close_matches(option, known, n=1, cutoff=0.5)
     return f"there is no option {argument}" + (f", did you mean {near[0]}?" if near else "")
 
 

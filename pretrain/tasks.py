@@ -67,8 +67,7 @@ class MaskedViews:
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self._config, self._device = config, device
-        with torch.device("meta"):
-            model = self._create()
+        model = self.skeleton()
         self._model_config = model.config
         self._parameters = sum(p.numel() for p in model.parameters())
         patch = self._model_config.encoder.patch_size
@@ -81,6 +80,11 @@ class MaskedViews:
             self.flops([config.data.views[1]])
         except ValueError as error:
             raise InputError(f"--model.*: {error}") from None
+
+    def skeleton(self) -> mum.MuM:
+        """The model on the meta device: shapes without numbers."""
+        with torch.device("meta"):
+            return self._create()
 
     def describe(self) -> dict[str, Any]:
         """The whole configuration of the model, with what the recipe leaves to its preset."""
