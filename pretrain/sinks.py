@@ -172,6 +172,8 @@ class WandbRun:
                 dir=str(folder),
                 config=dict(config),
                 resume="allow",
+                # A run that goes on may have other workers, ranks or steps.
+                allow_val_change=True,
                 settings=wandb.Settings(console="off", quiet=True),
             )
         except wandb.Error as error:

@@ -4,10 +4,12 @@ import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from pretrain.errors import InputError
-from pretrain.sinks import ProgressLine, cut_back
+from pretrain.sinks import Board, ProgressLine, cut_back
 
 
 def write(path: Path, steps: int, torn: str = "") -> None:
@@ -40,3 +42,21 @@ def test_line_tells_loss_gain_speed_and_time_left() -> None:
         "step 50/100  loss 0.5000  gain +0.0310  24 images/s  data wait 25%  1:40 left",
         "step 51/100  loss 0.5000  gain +0.0310  24 images/s  data wait 25%  1:38 left",
     ]
+
+
+def test_tensorboard_forgets_what_a_resumed_run_does_again(tmp_path: Path) -> None:
+    first = Board(tmp_path, 0)
+    first.write([{"step": step, "loss": 1.0, "mfu": None} for step in (1, 2, 3)])
+    first.picture("reconstruction", np.zeros((4, 6, 3), np.uint8), 3)
+    first.close()
+    again = Board(tmp_path, 2)
+    again.write([{"step": 3, "loss": 2.0, "mfu": 0.5}, {"step": 2, "probe_pck": 0.25, "pairs": 9}])
+    again.close()
+    drawn = EventAccumulator(str(tmp_path))
+    drawn.Reload()
+    curves = {tag: [(e.step, e.value) for e in drawn.Scalars(tag)] for tag in drawn.Tags()["scalars"]}
+    assert curves == {
+        "train/loss": [(1, 1.0), (2, 1.0), (3, 2.0)],
+        "train/mfu": [(3, 0.5)],
+        "probe/probe_pck": [(2, 0.25)],
+    }
