@@ -17,6 +17,7 @@ from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.rendezvous import rendezvous
 
 from pretrain.errors import InputError
 
@@ -86,6 +87,19 @@ def pick_device(world: World) -> torch.device:
     return torch.device("cpu")
 
 
+def of_this_start(store: dist.Store) -> dist.Store:
+    """The part of the ranks' common store that belongs to this start of theirs.
+
+    torchrun --max-restarts keeps one store for all starts, with the addresses of dead ranks in it: a rank that
+    reads one before it is written anew connects to nobody. On several nodes, which need not have counted the
+    same number of starts, TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 gives each start a store of its own.
+    """
+    kept = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if not kept or os.environ.get("GROUP_WORLD_SIZE", "1") != "1":
+        return store
+    return dist.PrefixStore(f"start-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+
+
 @contextmanager
 def process_group(world: World, device: torch.device, config: ParallelConfig) -> Iterator[DeviceMesh]:
     """Join the ranks for as long as the context lasts; gives the (replicate, shard) mesh."""
@@ -96,7 +110,8 @@ def process_group(world: World, device: torch.device, config: ParallelConfig) ->
     # gloo beside nccl: figures that live on the CPU (hashes of batches) are reduced there.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     if world.size > 1:
-        dist.init_process_group(backend)
+        store, rank, size = next(rendezvous("env://"))
+        dist.init_process_group(backend, store=of_this_start(store), rank=rank, world_size=size)
     else:
         dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     try:

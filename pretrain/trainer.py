@@ -200,6 +200,8 @@ class Trainer:
             self.saver.close()
             raise
         finally:
+            # At once: an error keeps this frame alive, and Python waits for the workers when it ends.
+            batches.close()
             if probing:
                 probing.close()
             if profile:

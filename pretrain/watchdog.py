@@ -19,6 +19,8 @@ from pathlib import Path
 
 import torch.distributed as dist
 
+from pretrain.parallel import of_this_start
+
 _TICK = 1.0
 """Seconds between two looks at the clock, at most."""
 
@@ -193,5 +195,4 @@ def open_store(size: int) -> dist.Store:
         is_master=False,
         timeout=timedelta(seconds=30),
     )
-    # torchrun's store outlives the ranks that it starts anew.
-    return dist.PrefixStore(f"watchdog/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+    return dist.PrefixStore("watchdog", of_this_start(store))

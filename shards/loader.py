@@ -7,8 +7,10 @@ order of batches, and resuming is starting at another number.
 """
 
 import dataclasses
+import os
 import signal
 import sys
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -81,7 +83,7 @@ class Loader:
             num_workers=self.workers,
             prefetch_factor=self.prefetch if self.workers else None,
             multiprocessing_context="fork" if forked else None,
-            worker_init_fn=_leave_signals_to_the_parent,
+            worker_init_fn=_heed_the_parent_alone,
             pin_memory=torch.cuda.is_available(),
             # Its own, or torch would draw the workers' seed from the trainer's generator.
             generator=torch.Generator(),
@@ -161,11 +163,20 @@ class Loader:
             )
 
 
-def _leave_signals_to_the_parent(_worker: int) -> None:
-    """Launchers and terminals signal a whole process group. A worker that dies of it would take its parent
-    along, which may want to finish its step and save; workers end by themselves when their parent has."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+def _heed_the_parent_alone(_worker: int) -> None:
+    """Launchers and terminals signal whole groups of processes. A worker that dies of it takes its parent along,
+    which may want to finish its step and save first; the parent's own SIGTERM is what ends workers."""
+    for number in (signal.SIGINT, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTERM,))
+        threading.Thread(target=_end_with_the_parents_word, daemon=True).start()
+
+
+def _end_with_the_parents_word() -> None:
+    while signal.sigwaitinfo((signal.SIGTERM,)).si_pid != os.getppid():
+        pass
+    os._exit(0)
 
 
 def _is_far(dataset: Dataset) -> bool:

@@ -16,6 +16,8 @@ from pretrain.__main__ import main
 from shards.build import build
 from shards.sources import scenes
 
+from .kills import TIMING
+
 STEPS = 12
 OPTIONS = [
     *("--size", "16", "--images-per-lane", "4", "--views", "2", "2"),
@@ -125,8 +127,7 @@ def rows(run: Path) -> Rows:
 
 def figures(run: Path) -> Rows:
     """What must be the same bit for bit, step by step."""
-    timing = {"images_per_s", "data_wait", "mfu", "memory_gb"}
-    return [{key: value for key, value in row.items() if key not in timing} for row in rows(run)]
+    return [{key: value for key, value in row.items() if key not in TIMING} for row in rows(run)]
 
 
 @pytest.fixture(scope="session")
