@@ -32,11 +32,11 @@ from tests.pretrain.kills import Disturbed, Kill, disturb, furthest, plans, trac
 BAR = 1e-5
 HEAD = """# Kills
 
-`python benchmarks/kills.py`: random `kill -9`s of one rank, which torchrun starts anew, or of the whole tree, after which
-the same command is given by hand, with another number of ranks every time in the second row. The trace is all that
-metrics.jsonl says of the training: loss, gradient norm, learning rate, hash of the images of every lane, held-out
-figures. "Steps done again" is what was lost: steps told at the kill beyond the newest whole checkpoint, where one is
-begun every tenth step and written beside the next ones.
+`python benchmarks/kills.py`: random `kill -9`s of one rank, which torchrun starts anew, or of the whole tree,
+after which the same command is given by hand, with another number of ranks every time in the second row. The
+trace is all that metrics.jsonl says of the training: loss, gradient norm, learning rate, hash of the images of
+every lane, held-out figures. "Steps done again" is what was lost: steps told at the kill beyond the newest
+whole checkpoint, where one is begun every tenth step and written beside the next ones.
 
 """
 COLUMNS = (
