@@ -1,9 +1,12 @@
 """--probe-every: scores of snapshots beside the run, which neither wait for each other nor change a number."""
 
 import json
+import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from probes import matching
 from shards.build import build
 from shards.sources import scenes
 
-from .conftest import figures
+from .conftest import figures, run_ranks
 
 Arguments = Callable[..., list[str]]
 Pretrain = Callable[[list[str]], tuple[int, str, str]]
@@ -154,3 +157,30 @@ def test_data_without_depth_are_refused_before_the_run(
     assert code == 2
     assert "--probe.data" in said
     assert not (tmp_path / "run").exists()
+
+
+def _plant(folder: Path, rank: int) -> None:
+    def start(probing: Probing, step: int) -> subprocess.Popen[bytes]:
+        metrics = folder / "run" / "metrics.jsonl"
+        script = f"until grep -q '\"step\": 4' {metrics}; do sleep 0.1; done; kill -TERM $(cat {folder}/pid)"
+        return subprocess.Popen(["sh", "-c", f"{script}; exec sleep 600"])
+
+    if rank == 1:
+        (folder / "pid").write_text(str(os.getpid()))
+    Probing._start = start
+
+
+def test_signal_on_any_rank_ends_a_run_that_waits_for_a_score(
+    arguments: Arguments, pretrain: Pretrain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "run"
+    command = arguments(out, "--probe-every", "4", "--steps", "8", "--evaluation.every", "0")
+    codes, said = run_ranks(2, command, tmp_path / "log", partial(_plant, tmp_path))
+    assert codes == [128 + signal.SIGTERM] * 2, said
+    status = json.loads((out / "status.json").read_text())
+    assert (status["state"], status["step"]) == ("stopped", 4)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["step-00000004"]
+    # The snapshot that waited is scored when the run goes on, and the one that was due is taken.
+    stand = Stand(monkeypatch, out, "exit 0")
+    assert pretrain(command)[0] == 0
+    assert stand.started == [row["step"] for row in scores(out)] == [0, 4, 8]
