@@ -11,6 +11,7 @@ inside the model, floats are taken as normalised.
 """
 
 from mum.attention import use_attention, use_plain_attention
+from mum.block import use_lean_blocks
 from mum.cross_view import cross_view_gain
 from mum.decoder import DecoderConfig
 from mum.encoder import PRESETS, EncoderConfig
@@ -38,5 +39,6 @@ __all__ = [
     "save",
     "unpatchify",
     "use_attention",
+    "use_lean_blocks",
     "use_plain_attention",
 ]

@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mum.attention import Backend, SceneLayout, dense_attention, ragged_attention
+from mum.attention import SceneLayout
+from mum.block import Block
 from mum.errors import InputError
-from mum.rope import compute_dtype, rope_table, rotate, signed_sin
+from mum.rope import compute_dtype, rope_table, signed_sin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,58 +45,6 @@ class DecoderConfig:
             )
 
 
-class Attention(nn.Module):
-    """Self-attention with rotary positions: within each image, or, given a layout, within each scene."""
-
-    attention_backend: Backend = "auto"
-
-    def __init__(self, width: int, heads: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.proj = nn.Linear(width, width)
-
-    def forward(self, x: Tensor, sin: Tensor, cos: Tensor, layout: SceneLayout | None) -> Tensor:
-        """Attend over (I, T, width), with sin and cos (T, 1, 1, head_dim), or (I, T, 1, 1, head_dim)."""
-        qkv = self.qkv(x).unflatten(-1, (3, self.heads, -1))
-        q, k = rotate(qkv[:, :, :2], sin, cos).unbind(2)
-        v = qkv[:, :, 2]
-        if layout is None:
-            out = dense_attention(q, k, v, plain=self.attention_backend == "plain")
-        else:
-            out = ragged_attention(q, k, v, layout, self.attention_backend)
-        return self.proj(out.flatten(2))
-
-
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between them."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.fc1 = nn.Linear(width, 4 * width)
-        self.fc2 = nn.Linear(4 * width, width)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Map (..., width) to (..., width)."""
-        return self.fc2(F.gelu(self.fc1(x)))
-
-
-class Block(nn.Module):
-    """A pre-norm transformer block."""
-
-    def __init__(self, width: int, heads: int, norm_eps: float) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(width, eps=norm_eps)
-        self.attn = Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width, eps=norm_eps)
-        self.mlp = Mlp(width)
-
-    def forward(self, x: Tensor, sin: Tensor, cos: Tensor, layout: SceneLayout | None = None) -> Tensor:
-        """Map (I, T, width) to itself; a layout makes the attention scene-wide."""
-        x = x + self.attn(self.norm1(x), sin, cos, layout)
-        return x + self.mlp(self.norm2(x))
-
-
 class Unmasked(NamedTuple):
     """Images of a pack that reach the decoder whole, beside the masked ones."""
 
@@ -113,6 +62,9 @@ class Decoder(nn.Module):
         input_width: channels of the encoder's tokens.
         output_width: numbers a patch, patch * patch * 3 for pixels.
     """
+
+    most_views: int | None = None
+    """Views that no scene will exceed, if known (`mum.use_attention`)."""
 
     def __init__(self, config: DecoderConfig, input_width: int, output_width: int) -> None:
         super().__init__()
@@ -170,7 +122,7 @@ class Decoder(nn.Module):
         if unmasked is not None:
             x = torch.cat((x, self.embed(unmasked.tokens).to(x.dtype)))[unmasked.order]
         scenes = views if self.config.scene_wide else (1,) * len(x)
-        layout = SceneLayout(scenes, x.shape[1], x.device)
+        layout = SceneLayout(scenes, x.shape[1], x.device, self.most_views)
         by_count = layout.sorted()
         if by_count is not None:
             layout, order, inverse = by_count

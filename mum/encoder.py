@@ -20,8 +20,9 @@ from timm.models import Eva, build_model_with_cfg, register_model
 from timm.models.eva import checkpoint_filter_fn
 from torch import Tensor
 
+from mum.block import EncoderBlock
 from mum.errors import InputError
-from mum.rope import TEMPERATURE, compute_dtype, rope_table
+from mum.rope import TEMPERATURE, compute_dtype, rope_table, signed_sin
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,7 +121,7 @@ def build_encoder(
     arguments.setdefault("pretrained_cfg", None)
     if arguments["pretrained_cfg"] is None:
         arguments["pretrained_cfg"] = pretrained_config(config) | {"architecture": variant}
-    return build_model_with_cfg(
+    encoder = build_model_with_cfg(
         Eva,
         variant,
         pretrained,
@@ -128,6 +129,10 @@ def build_encoder(
         feature_cfg={"out_indices": 3, "feature_cls": "getter"},
         **arguments,
     )
+    if not changes:
+        for block in encoder.blocks:
+            block.__class__ = EncoderBlock
+    return encoder
 
 
 # timm takes the data configs from a module's `default_cfgs` and the name from the entry point's.
@@ -217,8 +222,12 @@ def encode_kept(encoder: Eva, images: Tensor, keep: Tensor) -> Tensor:
 
     head_dim = encoder.blocks[0].attn.head_dim
     table = rope_table(grid, head_dim, "identity", images.device, compute_dtype(images))
-    # timm's blocks leave their class token unrotated and take one set of rows a sample.
-    rope = table[1:][keep].unsqueeze(1)
+    # One set of rows an image, for all heads; row 0 is the class token's, which timm's own blocks do not rotate.
+    if isinstance(encoder.blocks[0], EncoderBlock):
+        sin, cos = table[F.pad(keep + 1, (1, 0))].chunk(2, dim=-1)
+        rope = signed_sin(sin)[:, :, None, None], cos[:, :, None, None]
+    else:
+        rope = table[1:][keep].unsqueeze(1)
     for block in encoder.blocks:
-        x = block(x, rope=rope)
+        x = block(x, rope)
     return encoder.norm(x)

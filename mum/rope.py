@@ -6,11 +6,12 @@ token's. This file knows neither masks nor scenes.
 """
 
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from timm.layers import RotaryEmbeddingDinoV3
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 TEMPERATURE = 100.0
 
@@ -66,3 +67,44 @@ def signed_sin(sin: Tensor) -> Tensor:
     """Move rotate-half's minus sign from every token into the table, once a forward pass."""
     first, second = sin.chunk(2, dim=-1)
     return torch.cat((-first, second), dim=-1)
+
+
+class _Turn(torch.autograd.Function):
+    """Rotation of queries and keys in a packed tensor, with one allocation on the way and none back."""
+
+    @staticmethod
+    def forward(ctx: Any, qkv: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+        ctx.save_for_backward(sin, cos)
+        return _turn_in_place(qkv.clone(memory_format=torch.contiguous_format), sin, cos)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        # Attention has just made this gradient for us alone. Turning back is the transposed rotation.
+        sin, cos = ctx.saved_tensors
+        return _turn_in_place(grad, -sin, cos), None, None
+
+
+def _turn_in_place(qkv: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+    half = sin.shape[-1] // 2
+    sin, cos = sin[..., half:], cos[..., half:]
+    first, second = qkv[:, :, :2].chunk(2, dim=-1)
+    before = first.clone()
+    first.mul_(cos).addcmul_(second, sin, value=-1)
+    second.mul_(cos).addcmul_(before, sin)
+    return qkv
+
+
+def rotate_packed(qkv: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
+    """Rotate queries and keys that come in one tensor with the values.
+
+    Args:
+        qkv: (I, T, 3, heads, head_dim).
+        sin, cos: (T, 1, 1, head_dim), or (I, T, 1, 1, head_dim); as in `rotate`.
+
+    Returns:
+        A contiguous tensor of qkv's shape, so that attention keeps nothing but this for its backward.
+    """
+    if torch.compiler.is_compiling():
+        return torch.cat((rotate(qkv[:, :, :2], sin, cos), qkv[:, :, 2:]), dim=2)
+    return _Turn.apply(qkv, sin, cos)

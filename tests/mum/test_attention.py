@@ -1,4 +1,4 @@
-"""Ragged attention: every backend against each scene by itself."""
+"""Ragged attention: every backend against each scene by itself, forward and backward."""
 
 import sys
 import types
@@ -10,53 +10,72 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import mum
-from mum.attention import SceneLayout, dense_attention, ragged_attention, use_attention
+from mum.attention import SHORT_ROW, SceneLayout, attend, choose_backend, use_attention
 
 TOKENS = 5
+CPU = torch.device("cpu")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 
-def qkv(images: int, dtype=torch.float32):
+def packed(images: int, dtype=torch.float32, tokens: int = TOKENS):
     generator = torch.Generator().manual_seed(images)
-    return torch.randn(3, images, TOKENS, 2, 8, generator=generator).to(dtype).unbind(0)
+    return torch.randn(images, tokens, 3, 2, 8, generator=generator).to(dtype)
 
 
-def scene_by_scene(q, k, v, views):
+def scene_by_scene(qkv, views):
     parts, start = [], 0
     for count in views:
-        scene = [x[start : start + count].flatten(0, 1).transpose(0, 1) for x in (q, k, v)]
+        scene = [x.flatten(0, 1).transpose(0, 1) for x in qkv[start : start + count].unbind(2)]
         out = F.softmax(scene[0] @ scene[1].mT / 8**0.5, dim=-1) @ scene[2]
-        parts.append(out.transpose(0, 1).unflatten(0, (count, TOKENS)))
+        parts.append(out.transpose(0, 1).unflatten(0, (count, qkv.shape[1])))
         start += count
     return torch.cat(parts)
 
 
-def layout(views):
-    return SceneLayout(tuple(views), TOKENS, torch.device("cpu"))
+def layout(views, device=CPU, tokens: int = TOKENS):
+    return SceneLayout(tuple(views), tokens, device)
+
+
+def with_gradient(act, qkv):
+    """What a function of qkv gives, and the gradient of an uneven sum of it."""
+    leaf = qkv.detach().clone().requires_grad_()
+    out = act(leaf)
+    weights = torch.linspace(-1, 1, out.numel(), device=out.device).view_as(out).to(out.dtype)
+    return out.detach(), torch.autograd.grad((out * weights).sum(), leaf)[0]
 
 
 @pytest.mark.parametrize("backend", ["auto", "sdpa", "plain"])
 @given(views=st.lists(st.integers(1, 4), min_size=1, max_size=5))
 @settings(max_examples=15, deadline=None)
 def test_each_scene_attends_to_itself_alone(backend, views):
-    q, k, v = qkv(sum(views))
-    expected = scene_by_scene(q, k, v, views)
-    torch.testing.assert_close(ragged_attention(q, k, v, layout(views), backend), expected)
+    qkv = packed(sum(views))
+    expected = with_gradient(lambda x: scene_by_scene(x, views), qkv)
+    got = with_gradient(lambda x: attend(x, layout(views), backend), qkv)
+    torch.testing.assert_close(got, expected)
 
 
-def test_plain_and_fused_agree_in_bf16_and_in_gradients():
-    views = [2, 3, 3]
-    inputs = [x.requires_grad_() for x in qkv(8)]
-    exact = torch.autograd.grad(ragged_attention(*inputs, layout(views), "sdpa").square().sum(), inputs)
-    for backend in ("sdpa", "plain"):
-        half = [x.detach().bfloat16().requires_grad_() for x in inputs]
-        rough = torch.autograd.grad(ragged_attention(*half, layout(views), backend).square().sum(), half)
-        for a, b in zip(exact, rough, strict=True):
-            torch.testing.assert_close(a, b.float(), atol=0.1, rtol=0.1)
+@pytest.mark.parametrize("backend", ["auto", "sdpa", "plain"])
+def test_without_a_layout_each_image_attends_to_itself_alone(backend):
+    qkv = packed(4)
+    expected = with_gradient(lambda x: scene_by_scene(x, [1] * 4), qkv)
+    torch.testing.assert_close(with_gradient(lambda x: attend(x, None, backend), qkv), expected)
 
 
-def test_dense_attention_plain_is_fused():
-    q, k, v = qkv(3)
-    torch.testing.assert_close(dense_attention(q, k, v, plain=True), dense_attention(q, k, v))
+@pytest.mark.parametrize("backend", ["sdpa", "plain"])
+@pytest.mark.parametrize("tokens", [TOKENS, SHORT_ROW // 2 + 1])
+def test_half_precision_is_near_in_values_and_gradients(backend, tokens):
+    """Of the two row lengths, one is written out on CPUs and the other is left to the fused kernel."""
+    qkv, views = packed(3, tokens=tokens), [2, 1]
+    scenes = layout(views, tokens=tokens)
+    exact = with_gradient(lambda x: scene_by_scene(x, views), qkv)
+    rough = with_gradient(lambda x: attend(x, scenes, backend), qkv.bfloat16())
+    for a, b in zip(exact, rough, strict=True):
+        torch.testing.assert_close(a, b.float(), atol=0.05, rtol=0.05)
+
+
+def test_the_operator_keeps_its_promises_to_compilers():
+    qkv = packed(5).requires_grad_()
+    torch.library.opcheck(torch.ops.mum.grouped_attention.default, (qkv, layout([2, 3]).counts))
 
 
 @given(views=st.lists(st.integers(1, 4), min_size=1, max_size=8))
@@ -84,26 +103,44 @@ def test_offsets_count_tokens():
     assert layout([2, 1, 3]).longest == 15
 
 
+def test_a_bound_on_views_is_the_same_for_every_pack():
+    longest = {SceneLayout(views, TOKENS, CPU, most_views=4).longest for views in ((1, 1), (3, 2), (4,))}
+    assert longest == {20}
+    assert SceneLayout((2, 6), TOKENS, CPU, most_views=4).longest == 30
+
+
 def test_varlen_refuses_a_cpu():
     with pytest.raises(ValueError, match="varlen needs CUDA"):
-        ragged_attention(*qkv(2), layout([2]), "varlen")
+        attend(packed(2), layout([2]), "varlen")
+
+
+def test_automatic_choice_is_varlen_on_cuda_in_half_precision_only():
+    cuda = torch.device("cuda")
+    assert choose_backend("auto", cuda, torch.bfloat16) == "varlen"
+    assert choose_backend("auto", cuda, torch.float32) == "sdpa"
+    assert choose_backend("auto", CPU, torch.bfloat16) == "sdpa"
+    assert choose_backend("plain", CPU, torch.float32) == "plain"
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_varlen_is_grouped_attention_on_a_gpu():
+@needs_gpu
+@pytest.mark.parametrize("backend", ["varlen", "plain", "xformers"])
+def test_every_backend_is_grouped_attention_on_a_gpu(backend):
+    if backend == "xformers":
+        pytest.importorskip("xformers.ops")
     views = [2, 1, 3]
-    q, k, v = (x.cuda() for x in qkv(6, torch.bfloat16))
-    scenes = SceneLayout(tuple(views), TOKENS, q.device)
-    expected = ragged_attention(q, k, v, scenes, "sdpa")
-    torch.testing.assert_close(ragged_attention(q, k, v, scenes, "varlen"), expected, atol=2e-2, rtol=2e-2)
+    qkv = packed(6, torch.bfloat16).cuda()
+    scenes = layout(views, qkv.device)
+    expected = with_gradient(lambda x: attend(x, scenes, "sdpa"), qkv)
+    got = with_gradient(lambda x: attend(x, scenes, backend), qkv)
+    torch.testing.assert_close(got, expected, atol=2e-2, rtol=2e-2)
 
 
 def test_xformers_is_asked_for_by_name_when_missing(monkeypatch):
     monkeypatch.setitem(sys.modules, "xformers", None)
     monkeypatch.setitem(sys.modules, "xformers.ops", None)
     with pytest.raises(ValueError, match=r"mumkit\[xformers\]"):
-        ragged_attention(*qkv(2), layout([2]), "xformers")
+        attend(packed(2), layout([2]), "xformers")
 
 
 def test_xformers_gets_one_row_and_the_lengths_of_scenes(monkeypatch):
@@ -116,33 +153,53 @@ def test_xformers_gets_one_row_and_the_lengths_of_scenes(monkeypatch):
             mask.lengths = lengths
             return mask
 
-    def memory_efficient_attention(q, k, v, attn_bias):
+    def attention(q, k, v, attn_bias):
         assert q.shape[0] == 1
         parts = zip(*(x[0].split(attn_bias.lengths) for x in (q, k, v)), strict=True)
-        return torch.cat([dense_attention(*(x[None] for x in part)) for part in parts], dim=1)
+        heads_first = ([x.transpose(0, 1) for x in part] for part in parts)
+        return torch.cat([F.scaled_dot_product_attention(*x).transpose(0, 1) for x in heads_first])[None]
 
-    modules = {name: types.ModuleType(name) for name in ("xformers", "xformers.ops", "xformers.ops.fmha")}
-    modules["xformers.ops.fmha.attn_bias"] = types.ModuleType("attn_bias")
-    modules["xformers.ops"].memory_efficient_attention = memory_efficient_attention
-    modules["xformers.ops.fmha.attn_bias"].BlockDiagonalMask = BlockDiagonalMask
+    def gradients(grad, out, lse, *rows, attn_bias):
+        assert torch.equal(out, attention(*rows, attn_bias=attn_bias))
+        scenes = zip(*(x[0].split(attn_bias.lengths) for x in (*rows, grad)), strict=True)
+        parts = []
+        for q, k, v, back in ([x.transpose(0, 1) for x in scene] for scene in scenes):
+            weights = F.softmax(q @ k.mT / 8**0.5, dim=-1)
+            inner = weights * (back @ v.mT - (back @ v.mT * weights).sum(dim=-1, keepdim=True))
+            parts.append([inner @ k / 8**0.5, inner.mT @ q / 8**0.5, weights.mT @ back])
+        return [torch.cat([x.transpose(0, 1) for x in part])[None] for part in zip(*parts, strict=True)]
+
+    names = ("xformers", "xformers.ops", "xformers.ops.fmha", "xformers.ops.fmha.attn_bias")
+    modules = {name: types.ModuleType(name) for name in names}
+    for name in names[1:]:
+        above, _, last = name.rpartition(".")
+        setattr(modules[above], last, modules[name])
+    modules[names[3]].BlockDiagonalMask = BlockDiagonalMask
+    modules[names[1]].memory_efficient_attention = attention
+    modules[names[1]].memory_efficient_attention_forward_requires_grad = lambda *rows, attn_bias: (
+        attention(*rows, attn_bias=attn_bias),
+        None,
+    )
+    modules[names[1]].memory_efficient_attention_backward = gradients
     for name, module in modules.items():
         monkeypatch.setitem(sys.modules, name, module)
-    q, k, v = qkv(6)
-    expected = scene_by_scene(q, k, v, [2, 1, 3])
-    torch.testing.assert_close(ragged_attention(q, k, v, layout([2, 1, 3]), "xformers"), expected)
+    qkv, views = packed(6), [2, 1, 3]
+    expected = with_gradient(lambda x: scene_by_scene(x, views), qkv)
+    got = with_gradient(lambda x: attend(x, layout(views), "xformers"), qkv)
+    torch.testing.assert_close(got, expected)
 
 
 def test_switch_reaches_every_block_and_changes_nothing(tiny, pack):
     noise = torch.rand(7, 24)
     fused = tiny(*pack, noise=noise)
     mum.use_plain_attention(tiny)
-    blocks = [*tiny.decoder.frame_blocks, *tiny.decoder.scene_blocks]
+    blocks = [*tiny.encoder.blocks, *tiny.decoder.frame_blocks, *tiny.decoder.scene_blocks]
     assert not any(block.attn.fused_attn for block in tiny.encoder.blocks)
-    assert all(block.attn.attention_backend == "plain" for block in blocks)
+    assert all(block.attention_backend == "plain" for block in blocks)
     torch.testing.assert_close(tiny(*pack, noise=noise).pred, fused.pred, atol=1e-5, rtol=1e-5)
     mum.use_plain_attention(tiny, False)
     assert all(block.attn.fused_attn for block in tiny.encoder.blocks)
-    assert all(block.attn.attention_backend == "auto" for block in blocks)
+    assert all(block.attention_backend == "auto" for block in blocks)
 
 
 def test_unknown_backend_names_the_nearest(tiny):

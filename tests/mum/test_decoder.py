@@ -72,22 +72,17 @@ def test_order_of_views_means_nothing():
 def test_legacy_switch_zeroes_class_queries_and_keys_between_views_only():
     model = decoder(class_tokens_between_views="zero", depth=2)
     x, place = inputs(2)
-    seen = {}
-
-    def spy(kind, block):
-        # With q and k of the class token zero, its output is the plain mean of the scene's values.
-        def hook(attn, args, out):
-            normed, layout = args[0], args[3]
-            v = attn.qkv(normed).unflatten(-1, (3, -1))[:, :, 2]
-            mean = v.mean(dim=(0, 1)) if layout is not None else v[0].mean(dim=0)
-            seen[kind] = torch.allclose(out[0, 0], attn.proj(mean), atol=1e-5)
-
-        block.attn.register_forward_hook(hook)
-
-    spy("frame", model.frame_blocks[0])
-    spy("scene", model.scene_blocks[0])
+    block = model.scene_blocks[0]
+    seen = []
+    block.attn.proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    model.frame_blocks[0].attn.proj.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    values = []
+    for each in (model.frame_blocks[0], block):
+        each.attn.qkv.register_forward_hook(lambda _, __, out: values.append(out.chunk(3, dim=-1)[2]))
     model(x, place, GRID, (2,))
-    assert seen == {"frame": False, "scene": True}
+    # With q and k of the class token zero, what it attends to is the plain mean of the scene's values.
+    assert not torch.allclose(seen[0][0, 0], values[0][0].mean(dim=0), atol=1e-5)
+    torch.testing.assert_close(seen[1][0, 0], values[1].mean(dim=(0, 1)))
 
 
 def test_new_models_rotate_class_tokens_by_identity():

@@ -4,7 +4,7 @@ import pytest
 import torch
 from timm.layers import RotaryEmbeddingDinoV3, apply_rot_embed_cat
 
-from mum.rope import compute_dtype, rope_table, rotate, signed_sin
+from mum.rope import compute_dtype, rope_table, rotate, rotate_packed, signed_sin
 
 CPU = torch.device("cpu")
 
@@ -48,3 +48,15 @@ def test_compute_dtype_follows_autocast():
     assert compute_dtype(x) == torch.float32
     with torch.autocast("cpu", torch.bfloat16):
         assert compute_dtype(x) == torch.bfloat16
+
+
+def test_packed_rotation_turns_queries_and_keys_and_leaves_values():
+    sin, cos = rope_table((2, 3), 8, "zero", CPU, torch.float32).chunk(2, -1)
+    sin, cos = signed_sin(sin)[:, None, None], cos[:, None, None]
+    qkv = torch.randn(2, 7, 3, 4, 8, requires_grad=True)
+    weights = torch.randn(2, 7, 3, 4, 8)
+    expected = torch.cat((rotate(qkv[:, :, :2], sin, cos), qkv[:, :, 2:]), dim=2)
+    turned = rotate_packed(qkv, sin, cos)
+    torch.testing.assert_close(turned, expected)
+    grads = [torch.autograd.grad((x * weights).sum(), qkv)[0] for x in (turned, expected)]
+    torch.testing.assert_close(*grads)
