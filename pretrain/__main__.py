@@ -8,7 +8,7 @@ import time
 from pretrain.commandline import parse, parse_list, usage
 from pretrain.launch import Prepared, launch, prepare, user_errors
 from pretrain.parallel import World, read_world
-from pretrain.recipes import RECIPES
+from pretrain.recipes import ABLATIONS, RECIPES
 
 
 def main() -> None:
@@ -76,6 +76,10 @@ def _list(*, as_json: bool) -> None:
         return
     for name in RECIPES:
         print(recipe_in_words(name), flush=True)
+    print("Ablations of any recipe, one option each:")
+    width = max(map(len, ABLATIONS))
+    for what, options in ABLATIONS.items():
+        print(f"    {what:{width}}  {' '.join(options)}")
 
 
 if __name__ == "__main__":

@@ -39,10 +39,10 @@ class OptimConfig:
     clip: float | None = None
     """largest norm of the whole gradient; None: not clipped (the norm is logged all the same)"""
     layer_decay: float = 1.0
-    """the encoder's last block learns at this share of the rate, the one below at its square, and so on down to
-    the patch embedding; the decoder at the full rate. 1: all alike; 0.65 to 0.9 where --init brings weights"""
+    """share that an encoder block's rate has of the one above; the decoder learns at the full rate, and the lower
+    the block, the slower. 1: all alike; 0.65 to 0.9 where --init brings weights"""
     ema: float = 0.0
-    """decay of a running mean of the weights, evaluated beside them and saved as ema.safetensors; 0: none,
+    """decay of a running mean of the weights; it is evaluated beside them and saved as ema.safetensors. 0: none;
     0.9999 is usual"""
 
     def __post_init__(self) -> None:

@@ -57,7 +57,8 @@ class RunConfig:
     data: Annotated[DataConfig, tyro.conf.arg(name="")] = field(default_factory=DataConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     init: str = ""
-    """weights to begin with: a run or checkpoint of ours, a released MuM file, or timm:NAME; empty: random"""
+    """weights to begin with: a run, a file or timm:NAME; files are ours or released MuM checkpoints. Empty:
+    random"""
     precision: Literal["fp32", "bf16"] = "bf16"
     """fp32, or bf16 autocast over fp32 weights"""
     steps: int = 500_000
@@ -122,7 +123,7 @@ def mum_vitb16() -> RunConfig:
 
 
 def mum_vitb16_ablation() -> RunConfig:
-    """ViT-B/16 as in the paper's ablations: 100 k steps, meant for MegaDepth alone (see ABLATIONS).
+    """ViT-B/16 as in the paper's ablations: 100 k steps, meant for MegaDepth alone.
 
     What the paper does not say of its ablations is as in its main run.
     """

@@ -86,6 +86,9 @@ def test_list_shows_every_recipe_with_its_figures(
     assert code == 0
     assert out.startswith("mum_tiny: ")
     assert "M parameters" in out
+    assert [line.split() for line in out.splitlines() if "few views" in line] == [
+        ["few", "views", "--views", "2", "6"]
+    ]
     code, out, _ = pretrain(["list", "--json"])
     (row,) = json.loads(out)
     assert row["peak_lr"] == pytest.approx(7e-4)
