@@ -200,7 +200,7 @@ class MuM(nn.Module):
     ) -> MuMOutput:
         # Two passes of constant shape: the number of scenes of a pack is as constant as that of its images.
         reference, masked = (
-            torch.tensor(numbers).to(images.device, non_blocking=True)
+            torch.tensor(numbers, dtype=torch.int64).to(images.device, non_blocking=True)
             for numbers in reference_views(views, decode_fraction)
         )
         keep, place, hidden, _ = uniform_mask(noise[masked], mask_ratio)

@@ -106,15 +106,13 @@ def reference_views(views: tuple[int, ...], decode_fraction: float = 1.0) -> tup
         Numbers in the pack of the reference images, and of the masked ones; both rising.
 
     Raises:
-        InputError: no scene has two views, or only a share of the masked patches is decoded.
+        InputError: only a share of the masked patches is decoded.
     """
     if decode_fraction != 1:
         raise InputError(
             f"decode fraction {decode_fraction} with a reference view: unmasked images are decoded whole, so "
             "set the fraction to 1 or leave the reference view out"
         )
-    if max(views) < 2:
-        raise InputError("a reference view needs scenes of two or more views: these all have one")
     reference, masked, start = [], [], 0
     for count in views:
         first = 1 if count > 1 else 0

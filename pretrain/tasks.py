@@ -75,6 +75,10 @@ class MaskedViews:
             raise InputError(f"--size {config.data.size} is no multiple of the model's patch, {patch} px")
         self.tokens = (config.data.size // patch) ** 2
         """patches of one image (L)"""
+        if config.model.reference_view and config.data.views[1] < 2:
+            raise InputError(
+                "--model.reference-view needs scenes of two or more views, and --views 1 1 has none"
+            )
         # Masking that cannot be is told before the run, of the scenes with the most views.
         try:
             self.flops([config.data.views[1]])

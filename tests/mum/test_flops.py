@@ -65,7 +65,7 @@ def test_half_the_masked_patches_cost_what_half_decodes():
         ([2], 60, {}, "do not divide"),
         ([2], 64, {"mask_ratio": 0.999}, "keeps 0 of 64"),
         ([2], 64, {"decode_fraction": 0}, "not in"),
-        ([1], 64, {"reference_view": True}, "two or more"),
+        ([2], 64, {"reference_view": True, "decode_fraction": 0.5}, "reference view"),
     ],
 )
 def test_what_forward_refuses_is_refused(views, size, mode, words):
@@ -79,3 +79,10 @@ def test_encoder_alone_has_no_forward_to_count(tiny):
 
     with pytest.raises(ValueError, match="no decoder"):
         MuM(replace(tiny.config, decoder=None)).flops([2], 32)
+
+
+def test_a_pack_costs_what_its_scenes_do():
+    """With a reference view too, where a lone view has none."""
+    model = mum.create_model("mum_vittiny_patch8")
+    apart = model.flops([1], 64) + model.flops([3], 64, reference_view=True)
+    assert model.flops([1, 3], 64, reference_view=True) == apart

@@ -227,9 +227,12 @@ def test_masked_views_are_masked_as_ever(tiny, pack):
     assert torch.equal(with_reference.mask[[1, 2, 4, 5, 6]], plain.mask[[1, 2, 4, 5, 6]])
 
 
-def test_reference_view_without_other_views_is_refused(tiny):
-    with pytest.raises(ValueError, match="two or more views"):
-        tiny(torch.zeros(2, 3, 32, 32), [1, 1], reference_view=True)
+def test_lone_views_are_masked_as_ever(tiny, pack):
+    """A reference has nobody to lend itself to there."""
+    noise = torch.rand(7, 24)
+    plain, alone = (tiny(pack[0], [1] * 7, noise=noise, reference_view=on) for on in (False, True))
+    torch.testing.assert_close(alone.loss, plain.loss)
+    assert torch.equal(alone.mask, plain.mask)
 
 
 def test_reference_view_wants_all_patches_decoded(tiny, pack):
