@@ -44,6 +44,12 @@ class ProbeConfig:
     device: str = ""
     """where the encoder is scored, such as cpu; by default the device of rank 0"""
 
+    def __post_init__(self) -> None:
+        if self.pairs < 1 or self.size < 0:
+            raise InputError(
+                f"--probe.pairs must be at least 1 and --probe.size no less than 0, not {self.pairs} and {self.size}"
+            )
+
 
 def choose_data(config: ProbeConfig, dataset: shards.Dataset | shards.Mixture) -> str:
     """What to score on. InputError where that can be no data of the probes."""

@@ -4,6 +4,7 @@ One process traces itself. Until its window opens and after it has closed this c
 slower than they are otherwise, so their speed is not the run's.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +27,9 @@ class Profile:
         activities = [ProfilerActivity.CPU]
         if torch.cuda.is_available():
             activities.append(ProfilerActivity.CUDA)
+        else:
+            # The profiler's library looks for a GPU all the same, and calls it an error that there is none.
+            os.environ.setdefault("KINETO_LOG_LEVEL", "99")
         # The last step that passes warms the profiler up, which would else slow the first that is recorded.
         when = schedule(wait=passed - 1, warmup=1, active=steps, repeat=1)
         self._profile: profile | None = profile(

@@ -77,7 +77,7 @@ class RunConfig:
     guard: GuardConfig = field(default_factory=GuardConfig)
     log: LogConfig = field(default_factory=LogConfig)
     probe_every: int = 0
-    """steps between scores of the frozen encoder, by kNN matching in a process beside the run; 0: never"""
+    """steps between kNN matching scores of the frozen encoder; 0: never, else in a process beside the run"""
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     profile: bool = False
     """write a trace of a few steps into profile/ of the run's folder"""

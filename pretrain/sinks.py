@@ -29,12 +29,12 @@ class LogConfig:
     tensorboard: bool = True
     """write curves and pictures for TensorBoard"""
     wandb: str | None = None
-    """project of Weights & Biases to write curves and pictures to, as whoever is logged in there, or into the
-    run's folder under WANDB_MODE=offline; None: none"""
+    """project at Weights & Biases that curves and pictures go to; with WANDB_MODE=offline they stay in the run's
+    folder"""
     peak_tflops: float = 0.0
     """dense TFLOP/s of one device at most, for the MFU; 0: from the table of known devices"""
     profile_window: tuple[int, int] = (20, 3)
-    """steps that pass before the trace of --profile begins, and steps that it records"""
+    """steps to let pass and steps to record, for --profile"""
 
     def __post_init__(self) -> None:
         if min(self.profile_window) < 1:
