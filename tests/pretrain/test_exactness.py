@@ -1,65 +1,14 @@
-"""The same run whatever happens to it: kills, other numbers of ranks, accumulation, sharding."""
+"""The same run however it is spread: other numbers of ranks, accumulation, sharding."""
 
 import os
-import random
-import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .conftest import STEPS, figures, rows, run_ranks, torchrun
+from .conftest import STEPS, rows, run_ranks
 
 Arguments = Callable[..., list[str]]
-
-
-def tree(root: int) -> list[int]:
-    """A process and all its descendants."""
-    parents: dict[int, int] = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text()
-            except OSError:
-                continue
-            parents[int(entry.name)] = int(stat.rpartition(")")[2].split()[1])
-    found = [root]
-    for parent in found:
-        found += [child for child, its in parents.items() if its == parent]
-    return found
-
-
-def kill_at(process: subprocess.Popen[str], metrics: Path, step: int) -> None:
-    """kill -9 of the whole tree as soon as `step` is in metrics.jsonl."""
-    while process.poll() is None:
-        if metrics.exists() and metrics.read_bytes().count(b"\n") >= step:
-            for pid in tree(process.pid):
-                try:
-                    os.kill(pid, signal.SIGKILL)
-                except ProcessLookupError:
-                    continue
-            process.wait()
-            return
-        time.sleep(0.002)
-    pytest.fail(f"the run ended before step {step}: {process.stderr.read() if process.stderr else ''}")
-
-
-@pytest.mark.torchrun
-def test_killed_and_restarted_run_equals_the_undisturbed_one(
-    two_ranks: Path, arguments: Arguments, tmp_path: Path
-) -> None:
-    out = tmp_path / "killed"
-    rng = random.Random()
-    for low, high in ((1, 4), (5, 8), (9, STEPS - 1)):
-        process = torchrun(2, arguments(out), stderr=subprocess.PIPE)
-        kill_at(process, out / "metrics.jsonl", rng.randint(low, high))
-    process = torchrun(2, arguments(out), stderr=subprocess.PIPE)
-    _, said = process.communicate()
-    assert process.returncode == 0, said
-    assert [row["step"] for row in rows(out)] == list(range(1, STEPS + 1))
-    assert figures(out) == figures(two_ranks)
 
 
 @pytest.mark.torchrun

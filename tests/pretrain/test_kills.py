@@ -1,11 +1,16 @@
 """A few kills of ranks and of whole runs; `benchmarks/kills.py` does fifty."""
 
 import itertools
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch.distributed as dist
+
+from pretrain.parallel import of_this_start
+from pretrain.run_folder import RunFolder
 
 from .conftest import STEPS
 from .kills import Plan, disturb, furthest, plans, trace
@@ -56,3 +61,37 @@ def test_planned_kills_leave_time_to_end_and_change_the_ranks_at_every_launch_by
     assert made[-1].step <= 285
     worlds = [2, *(plan.world for plan in made)]
     assert all(a != b for a, b in itertools.pairwise(worlds))
+
+
+def test_a_start_of_torchrun_does_not_read_what_an_earlier_one_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = dist.HashStore()
+    monkeypatch.setenv("TORCHELASTIC_USE_AGENT_STORE", "True")
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "0")
+    of_this_start(store).set("address", "of the dead")
+    assert of_this_start(store).check(["address"])
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    assert not of_this_start(store).check(["address"])
+    # On several nodes the restarts need not be counted alike.
+    monkeypatch.setenv("GROUP_WORLD_SIZE", "2")
+    assert of_this_start(store) is store
+
+
+def test_torchrun_does_not_repeat_a_failure_that_would_come_again(
+    arguments: Arguments,
+    pretrain: Callable[[list[str]], tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:
+    command = arguments(tmp_path, "--steps", "1", "--evaluation.every", "0")
+    assert pretrain(command)[0] == 0
+    more = [*command, "--steps", "2"]
+    folder = RunFolder(tmp_path)
+    folder.write_status("failed", 1, 2, "its loss is not finite", again=False)
+    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+    code, _, said = pretrain(more)
+    assert code == 2
+    assert "would fail again: its loss is not finite" in said
+    # Given by hand, or after a crash, the command goes on.
+    folder.write_status("failed", 1, 2, "rank 1: RuntimeError: the network is gone")
+    assert pretrain(more)[0] == 0
+    assert json.loads(folder.status.read_text())["state"] == "finished"
