@@ -10,7 +10,7 @@ communication keep for themselves, come on top. Nothing here knows of command li
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -25,7 +25,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 import mum
 from mum.rope import rope_table
-from pretrain.parallel import shard_model
+from pretrain.parallel import prepare_model
 from pretrain.recipes import RunConfig
 from pretrain.tasks import MaskedViews
 
@@ -143,7 +143,8 @@ def _measure(
 ) -> Footprint:
     model = model.to_empty(device="cpu")
     mum.use_attention(model, "sdpa")
-    model = shard_model(model, mesh)
+    # Compiled blocks keep what blocks with selective recomputation do, and pretended numbers cannot be compiled.
+    model = prepare_model(model, replace(config.parallel, compile=False, float8=False), mesh)
     weights = sum(map(_bytes_here, model.parameters()))
 
     # Two packs tell what one image more takes: weights that are gathered or cast are in both.

@@ -66,6 +66,7 @@ class Prepared:
             "data": self.header["data"],
             "ranks": self.world.size,
             "device": str(self.device),
+            "attention": self.task.attention,
             "parameters": self.task.parameters(),
             "lanes": config.data.lanes,
             "lanes_at_once": lanes_per_pass(config.parallel, lanes=config.data.lanes, size=self.world.size),
@@ -88,7 +89,8 @@ class Prepared:
             begins += " with other data"
         ranks = f"{self.world.size} rank{'s' if self.world.size > 1 else ''} on {self.device.type}"
         return (
-            f"{self.command.recipe} {begins} in {self.folder.root} with {ranks}: "
+            f"{self.command.recipe} {begins} in {self.folder.root} with {ranks}, attention by "
+            f"{self.task.attention}: "
             f"{figures['parameters'] / 1e6:.1f} M parameters, {figures['images_per_step']} images a step, "
             f"{figures['steps']} steps = {figures['epochs']} epochs of {len(self.plan.chunks)} chunks, "
             f"lr {figures['peak_lr']:g} after {figures['warmup_steps']} steps of warm-up"

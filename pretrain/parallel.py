@@ -9,16 +9,20 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from functools import partial
+from typing import Any, Literal, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.rendezvous import rendezvous
+from torch.utils.checkpoint import checkpoint
 
+import mum
+from mum.attention import Backend
 from pretrain.errors import InputError
 
 T = TypeVar("T")
@@ -34,6 +38,16 @@ class ParallelConfig:
     """ranks over which weights and optimizer state are cut; 1: every rank holds them whole"""
     threads: int = 0
     """CPU threads of each process; 0: cores / processes on this machine"""
+    attention: Backend = "auto"
+    """kernel of attention within scenes; auto: varlen on CUDA in bf16, else sdpa"""
+    recompute: Literal["none", "block", "selective"] = "selective"
+    """what the backward pass makes again instead of keeping it: nothing, whole blocks, or their norms and GELUs"""
+    compile: bool | None = None
+    """compile every block, once; None: on GPUs"""
+    reduce: Literal["fp32", "bf16"] = "fp32"
+    """precision in which gradients are summed over the ranks"""
+    float8: bool = False
+    """linear layers of the blocks in float8 (torchao; GPUs since Ada and Hopper)"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,17 +138,63 @@ def process_group(world: World, device: torch.device, config: ParallelConfig) ->
         dist.destroy_process_group()
 
 
-def shard_model(model: nn.Module, mesh: DeviceMesh) -> nn.Module:
-    """Cut `model` over the mesh, in place: every member of a ModuleList by itself, then the rest.
+def prepare_model(model: nn.Module, config: ParallelConfig, mesh: DeviceMesh) -> nn.Module:
+    """Make `model` ready to train, in place: float8, then recomputation, then compilation, then sharding.
 
-    Gradients come out as the mean over the ranks.
+    There is one order, and it is this: what is recomputed is compiled with its block, and the hooks that gather
+    weights stay outside of both. Every member of a ModuleList is a block. Gradients come out as the mean over
+    the ranks.
+
+    Raises:
+        InputError: float8 without a GPU that has it or without torchao; plain attention, to be compiled.
     """
+    blocks = [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
+    compiles = mesh.device_type == "cuda" if config.compile is None else config.compile
+    if compiles and config.attention == "plain":
+        raise InputError("--parallel.attention plain cannot be compiled: take sdpa, or --parallel.no-compile")
+    if config.float8:
+        to_float8(blocks, mesh.device_type)
+    mum.use_lean_blocks(model, config.recompute == "selective")
+    for block in blocks:
+        if config.recompute == "block":
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
+        if compiles:
+            block.forward = _compiled(block.forward)
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.bfloat16 if config.reduce == "bf16" else None)
+    # What fits whole on every rank stays whole between forward and backward.
     resharded = mesh["shard"].size() > 1
-    for module in list(model.modules()):
-        if isinstance(module, nn.ModuleList):
-            for block in module:
-                fully_shard(block, mesh=mesh, reshard_after_forward=resharded)
-    return fully_shard(model, mesh=mesh, reshard_after_forward=resharded)
+    for part in [*blocks, model]:
+        fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=resharded)
+    return model
+
+
+def _compiled(forward: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """`forward`, compiled for training steps, whose shapes never change; evaluations take the plain one."""
+    quick = torch.compile(forward, fullgraph=True, dynamic=False)
+
+    def choose(*inputs: Any) -> torch.Tensor:
+        return (quick if torch.is_grad_enabled() else forward)(*inputs)
+
+    return choose
+
+
+def to_float8(blocks: list[nn.Module], device_type: str) -> None:
+    """Let the linear layers of the blocks multiply in float8, with scales drawn from each tensor.
+
+    Raises:
+        InputError: the device has no such arithmetic, or torchao is missing.
+    """
+    if device_type != "cuda" or torch.cuda.get_device_capability() < (8, 9):
+        name = torch.cuda.get_device_name() if device_type == "cuda" else "a CPU"
+        raise InputError(f"--parallel.float8 needs a GPU with float8 (Ada, Hopper or newer), this is {name}")
+    try:
+        from torchao.float8 import convert_to_float8_training
+    except ImportError as error:
+        raise InputError(
+            f"--parallel.float8 needs torchao, which cannot be imported ({error}): pip install torchao"
+        ) from error
+    for block in blocks:
+        convert_to_float8_training(block)
 
 
 def whole_weights(model: nn.Module) -> dict[str, torch.Tensor]:

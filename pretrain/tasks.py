@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 import mum
+from mum.attention import choose_backend
 from mum.flops import forward_flops
 from pretrain import initial
 from pretrain.errors import InputError
@@ -79,6 +80,12 @@ class MaskedViews:
             raise InputError(
                 "--model.reference-view needs scenes of two or more views, and --views 1 1 has none"
             )
+        dtype = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        try:
+            self.attention = choose_backend(config.parallel.attention, device, dtype)
+            """kernel of attention within scenes"""
+        except ValueError as error:
+            raise InputError(f"--parallel.attention: {error}") from None
         # Masking that cannot be is told before the run, of the scenes with the most views.
         try:
             self.flops([config.data.views[1]])
@@ -135,9 +142,7 @@ class MaskedViews:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._config.data.seed)
             model = self._create()
-        # On CPUs the fused kernel is the faster one in fp32 and the slower one in bf16 (benchmarks/attention_cpu.py).
-        if self._device.type == "cpu" and self._config.precision == "bf16":
-            mum.use_plain_attention(model)
+        mum.use_attention(model, self.attention, most_views=self._config.data.views[1])
         return model.to(self._device)
 
     def initial(self) -> str:

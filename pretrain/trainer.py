@@ -24,7 +24,7 @@ from pretrain.evaluation import Evaluation
 from pretrain.guards import DamageGuard, FiniteGuard, NonFiniteError, TooMuchDamageError
 from pretrain.ledger import Ledger, Row
 from pretrain.optim import build_optimizer, learning_rate, peak_lr, set_learning_rate
-from pretrain.parallel import World, lanes_per_pass, local, reduce_mean, shard_model, whole_weights
+from pretrain.parallel import World, lanes_per_pass, local, prepare_model, reduce_mean, whole_weights
 from pretrain.probing import Probing, choose_data
 from pretrain.profiling import Profile
 from pretrain.recipes import RunConfig, hash_of, to_dict
@@ -76,7 +76,7 @@ class Trainer:
         model = job.task.build()
         if job.start is None:
             job.task.fill(model)
-        self.model = shard_model(model, job.mesh)
+        self.model = prepare_model(model, job.config.parallel, job.mesh)
         self.optimizer = build_optimizer(self.model, job.config.optim)
         self.average = RunningMean(self.model, job.config.optim.ema) if job.config.optim.ema else None
         self.step = 0
@@ -296,10 +296,15 @@ class Trainer:
         return torch.autocast(self.job.device.type, dtype=torch.bfloat16)
 
     def _to_device(self, inputs: Inputs) -> Inputs:
-        # View counts stay on the host, which reads them without waiting for the device.
+        # View counts stay on the host, which reads them without waiting for the device. From memory that is not
+        # pinned a copy would wait for all that the device still has to do.
+        device = self.job.device
+        pinned = {
+            name: value.pin_memory() if device.type == "cuda" else value for name, value in inputs.items()
+        }
         return {
-            name: value if name == "views" else value.to(self.job.device, non_blocking=True)
-            for name, value in inputs.items()
+            name: value if name == "views" else value.to(device, non_blocking=True)
+            for name, value in pinned.items()
         }
 
     def _evaluate(self) -> tuple[Row, Any]:

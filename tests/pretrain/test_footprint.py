@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 import mum
 from pretrain.footprint import footprint
 from pretrain.optim import build_optimizer
-from pretrain.parallel import World, process_group, shard_model
+from pretrain.parallel import World, prepare_model, process_group
 from pretrain.recipes import RunConfig, mum_tiny
 from pretrain.tasks import MaskedViews
 
@@ -37,7 +37,7 @@ def test_a_real_step_takes_as_much(precision: str, tmp_path: Path) -> None:
     ):
         model = task.build()
         mum.use_attention(model, "sdpa")
-        model = shard_model(model, mesh)
+        model = prepare_model(model, given.parallel, mesh)
         optimizer = build_optimizer(model, given.optim)
         for _ in range(2):
             inputs = {
