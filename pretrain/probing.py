@@ -164,7 +164,7 @@ class Probing:
     def _start(self, step: int) -> subprocess.Popen[bytes]:
         out = self._out(step)
         shutil.rmtree(out, ignore_errors=True)
-        out.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)
         command = [
             *(sys.executable, "-m", "probes", "run", "matching", "--readings", "knn", "--cache", "none"),
             *("--encoder", f"{_LABEL}={self._snapshot(step)}", "--data", self._data, "--out", str(out)),

@@ -334,7 +334,7 @@ class Trainer:
     def _probe(self, probing: Probing | None) -> None:
         """Have this step's weights scored, which all ranks gather and rank 0 hands over; an earlier score comes
         first, and a signal to stop before either."""
-        if not self._until_scored(probing):
+        if self.job.signals.agreed is not None or not self._until_scored(probing):
             return
         self._phase("snapshot for the probes")
         weights = whole_weights(self.model)
