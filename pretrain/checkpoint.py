@@ -36,7 +36,7 @@ from pretrain.errors import InputError
 from pretrain.files import read_json, write_json
 
 _NAME = re.compile(r"step-(\d{8,})")
-_LEFT = re.compile(r"\.step-\d{8,}\.(part|old)")
+_LEFT = re.compile(r"\.(step-\d{8,})\.(part|old|replaced)")
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -83,6 +83,19 @@ def newest(folder: Path) -> Path | None:
     """The newest whole checkpoint under `folder`, or None."""
     found = complete(folder)
     return found[-1] if found else None
+
+
+def tidy(folder: Path) -> None:
+    """Clear away what a killed run left under `folder`; only for who holds the run's lock."""
+    for left in list(folder.iterdir()) if folder.is_dir() else []:
+        match = _LEFT.fullmatch(left.name)
+        if match is None:
+            continue
+        if match[2] == "replaced" and not (folder / match[1]).exists():
+            # Killed between two renames: it is whole, and perhaps the only one.
+            left.replace(folder / match[1])
+        else:
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def step_of(path: Path) -> int:
@@ -132,7 +145,7 @@ class Saver:
 
     All ranks make one together, and call `save` and `close` together. `extra` names further tensors that live as
     long as the run and are changed in place, sharded or not: they are kept beside the model, and `load` fills
-    them. What a killed run left half written is removed.
+    them.
     """
 
     def __init__(
@@ -165,10 +178,6 @@ class Saver:
         self._news: list[str] = []
         self.trouble = ""
         """why the newest save failed, in a sentence; empty if it did not"""
-        if self._first and folder.is_dir():
-            for left in folder.iterdir():
-                if _LEFT.fullmatch(left.name):
-                    shutil.rmtree(left, ignore_errors=True)
 
     def save(
         self, step: int, *, state: Mapping[str, Any], files: Sequence[WeightsFile] = (), last: bool = False
@@ -259,9 +268,11 @@ class Saver:
                     file.write(self._whole(part / "distributed", file.group), part / file.name)
                 write_json(part / "state.json", state)
                 _sync(part)
+                replaced = final.with_name(f".{final.name}.replaced")
                 if final.exists():
-                    _remove(final)
+                    final.replace(replaced)
                 part.replace(final)
+                shutil.rmtree(replaced, ignore_errors=True)
 
         fault: str | None = None
         try:

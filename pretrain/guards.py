@@ -17,6 +17,8 @@ from typing import Any, Literal
 import numpy as np
 import torch
 
+from pretrain.errors import InputError
+
 DAMAGE_WINDOW = 100
 """Steps over which the share of damaged frames is taken."""
 
@@ -33,6 +35,13 @@ class GuardConfig:
     """a loss or gradient norm so many robust deviations above the median of the steps before is told; 0: never"""
     spike_window: int = 200
     """steps before, over which median and deviation are taken; nothing is told until a quarter of them is done"""
+
+    def __post_init__(self) -> None:
+        if self.max_skips < 0 or self.spike_sigmas < 0 or self.spike_window < 8:
+            raise InputError(
+                f"--guard: max-skips {self.max_skips} and spike-sigmas {self.spike_sigmas:g} start at 0, and "
+                f"spike-window {self.spike_window} at 8 steps"
+            )
 
 
 class NonFiniteError(RuntimeError):
@@ -113,7 +122,7 @@ class SpikeGuard:
             return ""
         past = np.array(self._past[name])
         self._past[name].append(value)
-        if len(past) < max(2, self.window // 4):
+        if len(past) < self.window // 4:
             return ""
         median = float(np.median(past))
         # 1.4826 makes it the standard deviation of normal noise; values that hardly vary have none to measure by.

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 import mum
 import shards
-from pretrain.checkpoint import SaveFailedError
+from pretrain.checkpoint import SaveFailedError, tidy
 from pretrain.commandline import Command
 from pretrain.devices import device_name, run_peak
 from pretrain.errors import InputError
@@ -176,6 +176,7 @@ def launch(prepared: Prepared, say: Any) -> Request | None:
 
         def claim() -> None:
             held.enter_context(folder.claim())
+            tidy(folder.checkpoints)
 
         signals = held.enter_context(Signals())
         on_first(claim)

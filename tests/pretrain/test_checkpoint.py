@@ -3,6 +3,7 @@
 import json
 import resource
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -194,7 +195,15 @@ def test_what_is_saved_is_of_its_step_though_the_run_goes_on(
         may_write.wait()
         return save(*given, **named)
 
+    class Slow(checkpoint.DefaultStager):
+        """Copies after a while, as from a busy device."""
+
+        def _stage(self, *given: Any, **named: Any) -> Any:
+            time.sleep(0.3)
+            return super()._stage(*given, **named)
+
     monkeypatch.setattr(checkpoint.dcp, "save", late)
+    monkeypatch.setattr(checkpoint, "DefaultStager", Slow)
     saver = small.saver(tmp_path)
     then = small.numbers()
     saver.save(1, state={})
@@ -272,8 +281,21 @@ def test_files_hold_the_tensors_of_their_group(small: Small, tmp_path: Path) -> 
     assert torch.equal(mean["weight"], small.extra["mean"]["weight"])
 
 
-def test_what_a_kill_left_is_removed(small: Small, tmp_path: Path) -> None:
-    for name in (".step-00000003.part", ".step-00000001.old", "step-00000002"):
+def test_what_a_kill_left_is_cleared_away_but_for_what_is_whole(tmp_path: Path) -> None:
+    for name in (
+        *(".step-00000003.part", ".step-00000001.old", ".step-00000002.replaced", "step-00000002"),
+        *(".step-00000004.part", ".step-00000004.replaced"),
+    ):
         (tmp_path / name).mkdir()
-    small.saver(tmp_path).close()
-    assert [p.name for p in tmp_path.iterdir()] == ["step-00000002"]
+    checkpoint.tidy(tmp_path / "none")
+    checkpoint.tidy(tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000002", "step-00000004"]
+
+
+def test_a_step_that_is_saved_again_is_replaced(small: Small, tmp_path: Path) -> None:
+    saver = small.saver(tmp_path)
+    for told in ("once", "again"):
+        saver.save(1, state={"told": told}, last=True)
+    saver.close()
+    assert [p.name for p in tmp_path.iterdir()] == ["step-00000001"]
+    assert json.loads((tmp_path / "step-00000001" / "state.json").read_text())["told"] == "again"
