@@ -69,8 +69,7 @@ class RunConfig:
     """share of the frames of 100 steps that may be damaged, and others shown in their place, before the run
     stops"""
     watchdog: float = 300.0
-    """seconds that one phase of a step, an evaluation or a save may last before the rank that holds the others
-    up is named on stderr and in status.json; 0: never"""
+    """seconds of standstill before the rank and phase that hold the others up are named; 0: never"""
     parallel: ParallelConfig = field(default_factory=ParallelConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
