@@ -1,5 +1,6 @@
 """Checkpoints are whole, finite, or absent, and writing them changes nothing of the run."""
 
+import errno
 import json
 import resource
 import threading
@@ -16,10 +17,10 @@ import mum
 from pretrain import checkpoint
 from pretrain.checkpoint import CheckpointConfig, SaveFailedError, Saver, WeightsFile
 from pretrain.optim import OptimConfig, build_optimizer, set_learning_rate
-from pretrain.parallel import ParallelConfig, World, process_group
+from pretrain.parallel import ParallelConfig, World, pick_device, process_group
 from pretrain.run_folder import RunFolder
 
-from .conftest import STEPS, figures, rows
+from .conftest import STEPS, figures, rows, run_ranks
 
 Arguments = Callable[..., list[str]]
 Pretrain = Callable[[list[str]], tuple[int, str, str]]
@@ -78,6 +79,36 @@ def test_full_disk_does_not_stop_the_run_and_leaves_the_earlier_checkpoint_whole
     assert any("step 8" in warning for warning in warnings)
     assert json.loads((out / "status.json").read_text())["warning"] == ""
     assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["step-00000004", "step-00000012"]
+
+
+def full_for_rank_one(rank: int) -> None:
+    """The disk of rank 1 refuses the second checkpoint."""
+    write = checkpoint.dcp.FileSystemWriter.write_data
+    calls = 0
+
+    def second_fails(self: Any, *given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if rank == 1 and calls == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(self, *given)
+
+    checkpoint.dcp.FileSystemWriter.write_data = second_fails
+
+
+@pytest.mark.torchrun
+def test_disk_that_is_full_for_one_rank_changes_nothing_of_the_run(
+    two_ranks: Path, arguments: Arguments, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    codes, said = run_ranks(2, arguments(out), tmp_path / "log", full_for_rank_one)
+    assert codes == [0, 0], said
+    (told,) = [line for line in said[0].splitlines() if "could not be saved" in line]
+    assert "the checkpoint of step 8 could not" in told
+    assert "No space left on device" in told
+    assert "could not be saved" not in said[1]
+    assert sorted(p.name for p in (out / "checkpoints").iterdir()) == ["step-00000004", "step-00000012"]
+    assert figures(out) == figures(two_ranks)
 
 
 def test_last_checkpoint_that_fails_fails_the_run_which_can_go_on(
@@ -148,10 +179,10 @@ def test_the_newest_and_every_nth_stay(keep: int, keep_every: int, stay: list[in
 class Small:
     """A model with its optimizer, and what trains them."""
 
-    def __init__(self) -> None:
-        self.model = nn.Linear(3, 3)
+    def __init__(self, device: str = "cpu") -> None:
+        self.model = nn.Linear(3, 3, device=device)
         self.optimizer = build_optimizer(self.model, OptimConfig())
-        self.extra = {"mean": {"weight": torch.zeros(3, 3)}}
+        self.extra = {"mean": {"weight": torch.zeros(3, 3, device=device)}}
         self.update()
 
     def update(self) -> None:
@@ -178,13 +209,20 @@ class Small:
 
 
 @pytest.fixture
-def small() -> Iterator[Small]:
-    """Such a model in a process group of one."""
+def small(request: pytest.FixtureRequest) -> Iterator[Small]:
+    """Such a model in a process group of one, on the CPU or the device that the test names."""
+    device = getattr(request, "param", "cpu")
     world = World(rank=0, size=1, local_rank=0, local_size=1)
-    with process_group(world, torch.device("cpu"), ParallelConfig(threads=1)):
-        yield Small()
+    with process_group(world, pick_device(world), ParallelConfig(threads=1)):
+        yield Small(device)
 
 
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+@pytest.mark.parametrize(
+    "small", ["cpu", pytest.param("cuda", marks=(pytest.mark.gpu, needs_gpu))], indirect=True
+)
 def test_what_is_saved_is_of_its_step_though_the_run_goes_on(
     small: Small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +253,7 @@ def test_what_is_saved_is_of_its_step_though_the_run_goes_on(
     saver.close()
     assert saver.news() == []
 
-    again = Small()
+    again = Small(then[0].device.type)
     state = checkpoint.load(tmp_path / "step-00000001", **vars(again))
     assert state["step"] == 1
     assert state["extra"] == ["mean"]
