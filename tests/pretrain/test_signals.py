@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -40,9 +41,10 @@ def usr1_on_rank_1_in_step_6(rank: int) -> None:
 
 
 def group_is_signalled_in_step_6(rank: int) -> None:
-    """SIGTERM to this process and its children, as torchrun sends it."""
+    """SIGTERM to this process and its children, from another process as torchrun is."""
     os.setpgid(0, 0)
-    before_update(5, lambda: os.killpg(0, signal.SIGTERM))
+    kill = ["kill", "-TERM", "--", f"-{os.getpid()}"]
+    before_update(5, lambda: subprocess.run(kill, start_new_session=True, check=True))
 
 
 def term_within_the_evaluation_of_step_8(rank: int) -> None:
@@ -136,6 +138,23 @@ def test_stop_in_the_last_evaluation_leaves_a_run_that_is_not_finished(
     assert "val_loss" in rows(tmp_path)[-1]
     assert "nothing to do" in pretrain(command)[1]
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_signal_before_the_first_step_ends_the_run_without_a_checkpoint(
+    arguments: Arguments, pretrain: Callable[[list[str]], tuple[int, str, str]], tmp_path: Path, monkeypatch
+) -> None:
+    from pretrain.tasks import MaskedViews
+
+    build = MaskedViews.build
+
+    def planted(self: MaskedViews) -> object:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return build(self)
+
+    monkeypatch.setattr(MaskedViews, "build", planted)
+    assert pretrain(arguments(tmp_path))[0] == 128 + signal.SIGTERM
+    assert (status(tmp_path)["state"], status(tmp_path)["step"]) == ("stopped", 0)
+    assert not (tmp_path / "checkpoints").exists()
 
 
 def test_second_interrupt_from_the_keyboard_ends_at_once(arguments: Arguments, tmp_path: Path) -> None:
