@@ -56,7 +56,7 @@ def run_section(name: str, story: RunStory) -> str:
                  "strangers': what the model owes to seeing the scene from several sides.")  # fmt: skip
     if story.probe.steps:
         probe = story.probe
-        band = ", with its 95 % bootstrap interval over them" if probe.scenes > 1 else ""
+        band = ", with their 95 % bootstrap intervals over scenes" if probe.scenes > 1 else ""
         parts.append(
             " Right patch and mean error are those of nearest-neighbour matching by the frozen encoder as it was at "
             f"that step, on {probe.pairs:,} {plural(probe.pairs, 'pair')} of {probe.scenes:,} "
