@@ -56,9 +56,10 @@ def dry_run_in_words(prepared: Prepared) -> str:
     """The same for people."""
     told, config = dry_run(prepared), prepared.command.config
     changed = told["differences"]
-    lines = [f"{prepared.sentence()}.", "Nothing was written.", ""]
+    pretended = f"; the {prepared.world.size} ranks were pretended" if prepared.command.world else ""
+    lines = [f"{prepared.sentence()}.", f"Nothing was written{pretended}.", ""]
     lines += _rows(cost_in_words(told, config) | _data(prepared, told))
-    lines += ["", f"configuration ({len(changed)} fields differ from the recipe)"]
+    lines += ["", f"configuration ({len(changed)} of its fields not as in the recipe)"]
     for path, value in flat(told["config"]).items():
         mark, was = ("*", f"   (recipe: {changed[path]['recipe']})") if path in changed else (" ", "")
         lines.append(f"{mark} {path} = {value}{was}")
@@ -70,6 +71,7 @@ def cost_in_words(told: Mapping[str, Any], config: RunConfig) -> dict[str, str]:
     memory, tokens = told["memory"], told["tokens_per_pass"]
     passes, images = told["passes_per_step"], told["images_per_pass"]
     precision = config.precision
+    many = f"{told['ranks']} x " if told["ranks"] > 1 else ""
     stay, one = told["checkpoints_kept"], told["checkpoint_bytes"]
     mean = f"running mean {_gb(memory['average_bytes'])}, " if memory["average_bytes"] else ""
     return {
@@ -84,7 +86,7 @@ def cost_in_words(told: Mapping[str, Any], config: RunConfig) -> dict[str, str]:
         "checkpoint": f"{_gb(one)} each, {_gb(one * stay)} for the {stay} on disk at the end",
         "speed": f"at {told['assumed_mfu']:.0%} of the {precision} peak, which is assumed and not measured: "
         + ", ".join(
-            f"{name} {speed['images_per_s']:,.0f} images/s ({_long(speed['hours'])})"
+            f"{many}{name} {speed['images_per_s']:,.0f} images/s ({_long(speed['hours'])})"
             for name, speed in told["speed"].items()
         ),
     }

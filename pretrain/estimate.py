@@ -80,6 +80,7 @@ def estimate(
     views = tuple(int(v) for v in np.repeat(schedule.sizes, schedule.at(0))) * at_once
     flops = training_flops_per_image(task, schedule)
     return {
+        "ranks": ranks,
         "training_gflop_per_image": round(flops / 1e9, 2),
         "passes_per_step": passes,
         "images_per_pass": sum(views),
