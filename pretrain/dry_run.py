@@ -18,6 +18,8 @@ from pretrain.tasks import MaskedViews
 
 WIDTH = 110
 """Columns of the text."""
+RECOMPUTE = ("none", "selective", "block")
+"""What --parallel.recompute may be, by falling memory."""
 
 
 def flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -47,7 +49,11 @@ def dry_run(prepared: Prepared) -> dict[str, Any]:
         "differences": differences(prepared.command.recipe, config),
         **prepared.figures(),
         **estimate(
-            config, prepared.task, ranks=prepared.world.size, schedule=prepared.plan.coverage.schedule
+            config,
+            prepared.task,
+            ranks=prepared.world.size,
+            schedule=prepared.plan.coverage.schedule,
+            recompute=RECOMPUTE,
         ),
     }
 
@@ -83,6 +89,10 @@ def cost_in_words(told: Mapping[str, Any], config: RunConfig) -> dict[str, str]:
         f"{_gb(memory['weights_bytes'])}, gradients {_gb(memory['gradients_bytes'])}, moments "
         f"{_gb(memory['moments_bytes'])}, {mean}{memory['image_bytes'] / 1e6:.1f} MB for each image of a pass; tensors "
         "only, with fused attention and blocks not compiled",
+        "recompute": ", ".join(
+            f"{kind} {_gb(size)}" for kind, size in told["peak_bytes_by_recompute"].items()
+        )
+        + f"; --parallel.recompute is {config.parallel.recompute}",
         "checkpoint": f"{_gb(one)} each, {_gb(one * stay)} for the {stay} on disk at the end",
         "speed": f"at {told['assumed_mfu']:.0%} of the {precision} peak, which is assumed and not measured: "
         + ", ".join(

@@ -6,7 +6,7 @@ measured. Bytes are bytes, GB are 1e9 of them. Nothing here reads data or prints
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,24 +68,38 @@ def checkpoints_kept(config: RunConfig) -> int:
 
 
 def estimate(
-    config: RunConfig, task: MaskedViews, *, ranks: int, schedule: Schedule | None = None
+    config: RunConfig,
+    task: MaskedViews,
+    *,
+    ranks: int,
+    schedule: Schedule | None = None,
+    recompute: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The figures of a run on so many ranks; JSON values.
 
-    `schedule` is the data's own; None takes the likely one. InputError where ranks and model do not fit.
+    `schedule` is the data's own; None takes the likely one. `recompute` names kinds of recomputation under which
+    the memory is told too. InputError where ranks and model do not fit.
     """
     schedule = schedule or likely_schedule(config.data)
     at_once = lanes_per_pass(config.parallel, lanes=config.data.lanes, size=ranks)
     passes = config.data.lanes // ranks // at_once
     views = tuple(int(v) for v in np.repeat(schedule.sizes, schedule.at(0))) * at_once
     flops = training_flops_per_image(task, schedule)
+    found = memory(config, task, views, ranks=ranks, passes=passes)
+    by_recompute = {config.parallel.recompute: found["peak_bytes"]}
+    for kind in recompute:
+        if kind not in by_recompute:
+            other = dataclasses.replace(config, parallel=dataclasses.replace(config.parallel, recompute=kind))
+            one = memory(other, task, views, ranks=ranks, passes=passes)
+            by_recompute[kind] = one["peak_bytes"]
     return {
         "ranks": ranks,
         "training_gflop_per_image": round(flops / 1e9, 2),
         "passes_per_step": passes,
         "images_per_pass": sum(views),
         "tokens_per_pass": tokens_per_pass(config, task, views),
-        "memory": memory(config, task, views, ranks=ranks, passes=passes),
+        "memory": found,
+        "peak_bytes_by_recompute": by_recompute,
         "checkpoint_bytes": checkpoint_bytes(config, task.parameters()),
         "checkpoints_kept": checkpoints_kept(config),
         "assumed_mfu": ASSUMED_MFU,
