@@ -1,9 +1,9 @@
-# make demo | test | lint | bench: each makes the one .venv it needs, and prints the commands it runs.
+# make demo | test | lint | bench | bench-gpu: each makes the one .venv it needs, and prints the commands it runs.
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench bench-gpu
 
 $(READY): setup.cfg pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -37,3 +37,11 @@ demo: $(READY)
 bench: $(READY)
 	@for script in benchmarks/*.py; do \
 	    echo "$(BIN)/python $$script"; $(BIN)/python $$script || exit 1; done
+
+# One call under ten minutes on a machine with a CUDA GPU; the peer it is measured against is fetched once.
+REFERENCE ?= .reference
+$(REFERENCE):
+	git clone --quiet --branch train-dev https://github.com/davnords/mum $@
+
+bench-gpu: $(READY) $(REFERENCE)
+	$(BIN)/python benchmarks/step.py --device cuda --reference $(REFERENCE)

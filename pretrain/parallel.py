@@ -138,28 +138,31 @@ def process_group(world: World, device: torch.device, config: ParallelConfig) ->
         dist.destroy_process_group()
 
 
-def prepare_model(model: nn.Module, config: ParallelConfig, mesh: DeviceMesh) -> nn.Module:
+def prepare_model(model: nn.Module, config: ParallelConfig, mesh: DeviceMesh | None) -> nn.Module:
     """Make `model` ready to train, in place: float8, then recomputation, then compilation, then sharding.
 
     There is one order, and it is this: what is recomputed is compiled with its block, and the hooks that gather
     weights stay outside of both. Every member of a ModuleList is a block. Gradients come out as the mean over
-    the ranks.
+    the ranks. Without a mesh, which only measurements do, nothing is sharded.
 
     Raises:
         InputError: float8 without a GPU that has it or without torchao; plain attention, to be compiled.
     """
     blocks = [block for part in model.modules() if isinstance(part, nn.ModuleList) for block in part]
-    compiles = mesh.device_type == "cuda" if config.compile is None else config.compile
+    device = next(model.parameters()).device.type
+    compiles = device == "cuda" if config.compile is None else config.compile
     if compiles and config.attention == "plain":
         raise InputError("--parallel.attention plain cannot be compiled: take sdpa, or --parallel.no-compile")
     if config.float8:
-        to_float8(blocks, mesh.device_type)
+        to_float8(blocks, device)
     mum.use_lean_blocks(model, config.recompute == "selective")
     for block in blocks:
         if config.recompute == "block":
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False)
         if compiles:
             block.forward = _compiled(block.forward)
+    if mesh is None:
+        return model
     policy = MixedPrecisionPolicy(reduce_dtype=torch.bfloat16 if config.reduce == "bf16" else None)
     # What fits whole on every rank stays whole between forward and backward.
     resharded = mesh["shard"].size() > 1
