@@ -1,12 +1,12 @@
-"""Fused against plain attention in a training step on one CPU thread: images per CPU-second, and their ratio.
+"""Written-out against fused attention on one CPU thread, by the length of a row: where `mum.attention` changes over.
 
     python benchmarks/attention_cpu.py            # a minute; --json for figures alone
 
-CPU time, not wall time, so that a busy machine blurs the figures less. Plain softmax(q k^T) v in bf16 is what
-`mum.use_plain_attention` switches on. One thread of a busy two-core Xeon with AMX, torch 2.15 gave
-(fused, plain, ratio):
-
-    64 px fp32 87, 79, 0.91    64 px bf16 82, 149, 1.81    96 px fp32 41, 28, 0.67    96 px bf16 37, 60, 1.61
+CPU time of forward and backward, not wall time, so that a busy machine blurs the figures less. In bf16 the fused
+kernel's backward works in fp32, and unless rows are long, attention written out is quicker; in fp32 it never is.
+One thread of a busy Zen 5 server core with AVX-512, torch 2.15, gave in bf16, with heads of 32 (fused ms, written
+out ms): 50 tokens 16, 4; 197 tokens 52, 18; 394 tokens 64, 65; 788 tokens 94, 166. `mum.attention.SHORT_ROW` says
+where the change is.
 """
 
 import argparse
@@ -14,57 +14,48 @@ import json
 import statistics
 import sys
 import time
+from unittest import mock
 
 import torch
 
-import mum
+import mum.attention
+from mum.attention import SHORT_ROW, attend
 
 
-def cpu_seconds(model: mum.MuM, images: torch.Tensor, views: list[int], bf16: bool, steps: int) -> float:
-    """Median CPU time of one training step."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+def cpu_ms(qkv: torch.Tensor, short_row: int, repetitions: int) -> float:
+    """Median CPU time of attention and its gradient, with rows up to `short_row` written out."""
     times = []
-    for step in range(steps + 2):
-        start = time.process_time()
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            loss = model(images, views).loss
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        if step >= 2:
-            times.append(time.process_time() - start)
-    return statistics.median(times)
+    with mock.patch.object(mum.attention, "SHORT_ROW", short_row):
+        for _ in range(repetitions + 1):
+            start = time.process_time()
+            out = attend(qkv, None)
+            torch.autograd.grad(out, qkv, torch.ones_like(out))
+            times.append(1e3 * (time.process_time() - start))
+    return statistics.median(times[1:])
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--model", default="mum_vittiny_patch8")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 96], help="pixels")
-    parser.add_argument("--images", type=int, default=48, help="a step, in scenes of 6")
-    parser.add_argument("--steps", type=int, default=10)
+    parser.add_argument("--lengths", type=int, nargs="+", default=[50, 124, 197, 394, SHORT_ROW, 788, 1182])
+    parser.add_argument("--heads", type=int, default=12)
+    parser.add_argument("--head-width", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=1600, help="of all rows together")
+    parser.add_argument("--repetitions", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
     torch.set_num_threads(1)
     torch.manual_seed(0)
     rows = []
-    for size in options.sizes:
-        images = torch.randint(256, (options.images, 3, size, size), dtype=torch.uint8)
-        views = [6] * (options.images // 6)
-        for bf16 in (False, True):
-            rates = {}
-            for kind in ("fused", "plain"):
-                model = mum.create_model(options.model)
-                mum.use_plain_attention(model, kind == "plain")
-                rates[kind] = options.images / cpu_seconds(model, images, views, bf16, options.steps)
-            row = {"size": size, "dtype": "bf16" if bf16 else "fp32", **rates}
-            rows.append(row | {"ratio": rates["plain"] / rates["fused"]})
-            if not options.json:
-                print(
-                    f"{size} px {row['dtype']}: fused {rates['fused']:.0f}, plain {rates['plain']:.0f} "
-                    f"images/CPU-s, plain / fused {rows[-1]['ratio']:.2f}",
-                    flush=True,
-                )
+    for length in options.lengths:
+        shape = (max(1, options.tokens // length), length, 3, options.heads, options.head_width)
+        qkv = torch.randn(shape).bfloat16().requires_grad_()
+        fused, written = (cpu_ms(qkv, limit, options.repetitions) for limit in (0, sys.maxsize))
+        rows.append(
+            {"length": length, "fused_ms": fused, "written_out_ms": written, "ratio": fused / written}
+        )
+        if not options.json:
+            print(f"{length:5d} tokens a row: fused {fused:.1f} ms, written out {written:.1f} ms", flush=True)
     if options.json:
         json.dump(rows, sys.stdout, indent=1)
         print()

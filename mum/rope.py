@@ -82,7 +82,7 @@ class _Turn(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         # Attention has just made this gradient for us alone. Turning back is the transposed rotation.
         sin, cos = ctx.saved_tensors
-        return _turn_in_place(grad, -sin, cos), None, None
+        return _turn_in_place(grad.contiguous(), -sin, cos), None, None
 
 
 def _turn_in_place(qkv: Tensor, sin: Tensor, cos: Tensor) -> Tensor:
