@@ -76,23 +76,23 @@ def cost_in_words(told: Mapping[str, Any], config: RunConfig) -> dict[str, str]:
     """Topic to text, of the figures of `estimate`."""
     memory, tokens = told["memory"], told["tokens_per_pass"]
     passes, images = told["passes_per_step"], told["images_per_pass"]
-    precision = config.precision
+    own, precision = config.parallel.recompute, config.precision
+    others = "".join(
+        f", {_gb(size)} with {kind}" for kind, size in told["peak_bytes_by_recompute"].items() if kind != own
+    )
     many = f"{told['ranks']} x " if told["ranks"] > 1 else ""
     stay, one = told["checkpoints_kept"], told["checkpoint_bytes"]
     mean = f"running mean {_gb(memory['average_bytes'])}, " if memory["average_bytes"] else ""
     return {
         "model": f"{config.model.name}, {told['parameters'] / 1e6:.1f} M parameters, "
-        f"{told['training_gflop_per_image']:.1f} GFLOP an image, forward and backward",
+        f"{told['forward_gflop_per_image']:.1f} GFLOP an image forward, {told['training_gflop_per_image']:.1f} with "
+        "the backward pass",
         "a step": f"{config.images_per_step} images; on a rank {passes} pass{'es' * (passes > 1)} of {images} images, "
         f"{tokens['encoder']:,} tokens in the encoder and {tokens['decoder']:,} in the decoder",
-        "memory": f"{_gb(memory['peak_bytes'])} a rank at the highest point: weights "
-        f"{_gb(memory['weights_bytes'])}, gradients {_gb(memory['gradients_bytes'])}, moments "
-        f"{_gb(memory['moments_bytes'])}, {mean}{memory['image_bytes'] / 1e6:.1f} MB for each image of a pass; tensors "
-        "only, with fused attention and blocks not compiled",
-        "recompute": ", ".join(
-            f"{kind} {_gb(size)}" for kind, size in told["peak_bytes_by_recompute"].items()
-        )
-        + f"; --parallel.recompute is {config.parallel.recompute}",
+        "memory": f"{_gb(memory['peak_bytes'])} a rank at the highest point with --parallel.recompute {own}{others}: "
+        f"weights {_gb(memory['weights_bytes'])}, gradients {_gb(memory['gradients_bytes'])}, moments "
+        f"{_gb(memory['moments_bytes'])}, {mean}{memory['image_bytes'] / 1e6:.1f} MB for each image of a pass, the "
+        "rest gathered and cast copies; tensors only, with fused attention and blocks not compiled",
         "checkpoint": f"{_gb(one)} each, {_gb(one * stay)} for the {stay} on disk at the end",
         "speed": f"at {told['assumed_mfu']:.0%} of the {precision} peak, which is assumed and not measured: "
         + ", ".join(

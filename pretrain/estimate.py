@@ -94,6 +94,7 @@ def estimate(
             by_recompute[kind] = one["peak_bytes"]
     return {
         "ranks": ranks,
+        "forward_gflop_per_image": round(flops / 3e9, 2),
         "training_gflop_per_image": round(flops / 1e9, 2),
         "passes_per_step": passes,
         "images_per_pass": sum(views),

@@ -6,6 +6,7 @@ Reads types and the docstrings under fields; knows nothing of parsing, which is 
 import ast
 import dataclasses
 import inspect
+import re
 import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from typing import Any
 
 import tyro
 
-WIDTH, COLUMN, LINES = 110, 38, 7
+WIDTH, COLUMN, LINES = 110, 38, 6
 """Columns of the short help, the one at which meanings begin, and the options of a group that have a line."""
 
 
@@ -44,9 +45,9 @@ class Option:
 
     @property
     def first_clause(self) -> str:
-        """The meaning up to its first semicolon or full stop."""
+        """The meaning up to its first semicolon or full stop outside of brackets."""
         off = "turn off: " if self.value is True else ""
-        return off + self.meaning.split(";")[0].split(". ")[0].rstrip(".")
+        return off + re.split(r"(?:;|\. )(?![^(]*\))", self.meaning)[0].rstrip(".")
 
 
 def options(defaults: Any, prefix: str = "") -> Iterator[Option]:
