@@ -101,7 +101,7 @@ def _dropping(act: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
 
 def use_lean_blocks(module: nn.Module, on: bool = True) -> None:
-    """Let every block inside a module keep less for the backward pass: about half, for 2 % more time."""
+    """Let every block inside a module keep about half as much between the passes; norms and GELUs run twice."""
     for part in module.modules():
         if isinstance(part, (Block, EncoderBlock)):
             part.lean = on
