@@ -1,6 +1,6 @@
 """Fifty random kill -9s of one rank or of the whole tree, and what is left of the difference.
 
-    python benchmarks/kills.py             # half an hour on two idle cores; --kills 6 --steps 60 for less
+    python benchmarks/kills.py             # 36 minutes on two shared cores; --kills 6 --steps 60 for less
 
 Half of the kills befall a run of two ranks that stays one of two ranks: one rank dies and torchrun starts all anew,
 or the whole tree does and the same command is given again. Its trace must be the undisturbed run's bit for bit. The
@@ -126,8 +126,8 @@ def command(data: Path, out: Path, steps: int) -> list[str]:
 
 def said(kill: Kill) -> str:
     """A kill in words."""
-    what = "a rank" if kill.plan.kind == "rank" else f"the tree, then {kill.plan.world} ranks"
-    return f"step {kill.reached}, saved {kill.saved}{', saving' if kill.saving else ''}: {what}"
+    what = "a rank" if kill.kind == "rank" else f"the tree, then {kill.plan.world} ranks"
+    return f"step {kill.reached}, saved {kill.saved}{', saving' * kill.saving}{', starting' * kill.starting}: {what}"
 
 
 def weights(here: Path, there: Path) -> str:
@@ -139,9 +139,9 @@ def weights(here: Path, there: Path) -> str:
 
 def row(name: str, done: Disturbed, off: float, equal: bool, end: str) -> str:
     """A line of the table."""
-    kinds = Counter(kill.plan.kind for kill in done.kills)
-    moments = Counter("save" if kill.saving else kill.plan.moment for kill in done.kills)
-    lost = [max(0, kill.reached - kill.saved) for kill in done.kills] or [0]
+    kinds = Counter(kill.kind for kill in done.kills)
+    moments = Counter("start" if k.starting else "save" if k.saving else "step" for k in done.kills)
+    lost = [max(0, kill.reached - kill.saved) for kill in done.kills if not kill.starting] or [0]
     cells = (
         name,
         len(done.kills),

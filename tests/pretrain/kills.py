@@ -49,8 +49,12 @@ class Kill:
     """steps in metrics.jsonl when it came"""
     saved: int
     """step of the newest whole checkpoint then"""
+    kind: Kind
+    """what died: the whole tree also where there was no rank yet"""
+    starting: bool
+    """whether the ranks had not yet said where they begin"""
     saving: bool
-    """whether a checkpoint was half written"""
+    """whether they were writing a checkpoint"""
 
 
 @dataclass
@@ -97,13 +101,23 @@ def disturb(
     done = Disturbed()
     process = launch(world, command, log)
     done.worlds.append(world)
-    since = time.monotonic()
+    since, spoken = time.monotonic(), 0
     for kill in plan:
         _await(kill, process, out, since, log)
         saving = any((out / "checkpoints").glob(".step-*.part"))
         whole = newest(out / "checkpoints")
-        came = Kill(plan=kill, reached=told(out), saved=step_of(whole) if whole else 0, saving=saving)
         ranks = list(ranks_of(process.pid)) if kill.kind == "rank" else []
+        words = len(_begun(log))
+        came = Kill(
+            plan=kill,
+            reached=told(out),
+            saved=step_of(whole) if whole else 0,
+            kind="rank" if ranks else "tree",
+            starting=words == spoken,
+            # What an earlier kill left half written stays until the ranks begin.
+            saving=saving and words > spoken,
+        )
+        spoken = words
         if ranks:
             _kill([rng.choice(ranks)])
         else:
@@ -116,8 +130,7 @@ def disturb(
         tell(came)
     if process.wait() != 0:
         raise RuntimeError(f"the run ended with code {process.returncode}:\n{_end_of(log)}")
-    begun = re.findall(r" (?:goes on from step (\d+)|starts) in ", log.read_text(errors="replace"))
-    done.begun = [int(step or 0) for step in begun]
+    done.begun = _begun(log)
     return done
 
 
@@ -196,6 +209,12 @@ def _kill(processes: Sequence[int]) -> None:
             os.kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             continue
+
+
+def _begun(log: Path) -> list[int]:
+    """The step from which each start of the ranks said to go on."""
+    said = log.read_text(errors="replace")
+    return [int(step or 0) for step in re.findall(r" (?:goes on from step (\d+)|starts) in ", said)]
 
 
 def _end_of(log: Path) -> str:
