@@ -23,6 +23,7 @@ from pretrain.errors import InputError
 from pretrain.evaluation import Evaluation
 from pretrain.files import read_json, write_json
 from pretrain.guards import NonFiniteError, TooMuchDamageError
+from pretrain.job import Job
 from pretrain.optim import describe_schedule
 from pretrain.parallel import World, check_world, lanes_per_pass, on_first, pick_device, process_group
 from pretrain.probing import choose_data
@@ -31,7 +32,7 @@ from pretrain.run_folder import Beginning, RunFolder, decide, versions
 from pretrain.signals import Request, Signals
 from pretrain.sinks import LogConfig, check_wandb, new_wandb_id
 from pretrain.tasks import MaskedViews
-from pretrain.trainer import Job, Trainer
+from pretrain.trainer import Trainer
 from pretrain.watchdog import Watchdog, open_store
 
 

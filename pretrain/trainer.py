@@ -8,60 +8,29 @@ done.
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.distributed.device_mesh import DeviceMesh
 
 import shards
 from pretrain import checkpoint
 from pretrain.averaging import RunningMean
 from pretrain.devices import run_peak
-from pretrain.evaluation import Evaluation
 from pretrain.guards import DamageGuard, FiniteGuard, NonFiniteError, TooMuchDamageError
+from pretrain.job import Job
 from pretrain.ledger import Ledger, Row
 from pretrain.optim import build_optimizer, learning_rate, peak_lr, set_learning_rate
-from pretrain.parallel import World, lanes_per_pass, local, prepare_model, reduce_mean, whole_weights
+from pretrain.parallel import lanes_per_pass, local, prepare_model, reduce_mean, whole_weights
 from pretrain.probing import Probing, choose_data
 from pretrain.profiling import Profile
-from pretrain.recipes import RunConfig, hash_of, to_dict
-from pretrain.run_folder import RunFolder
-from pretrain.signals import Request, Signals
-from pretrain.tasks import Inputs, Task
+from pretrain.recipes import hash_of, to_dict
+from pretrain.signals import Request
+from pretrain.tasks import Inputs
 from pretrain.telling import Telling
-from pretrain.watchdog import Watchdog
 
 AVERAGE = "average"
 """What checkpoints call the running mean of the weights."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """All that a run is made of."""
-
-    config: RunConfig
-    dataset: shards.Dataset | shards.Mixture
-    task: Task
-    evaluation: Evaluation
-    folder: RunFolder
-    world: World
-    device: torch.device
-    mesh: DeviceMesh
-    start: Path | None
-    """checkpoint to begin with"""
-    continues: bool
-    """whether that is this run's own, so that the data must go on exactly where it stopped"""
-    migrates: bool
-    """whether it may be of other data nevertheless"""
-    header: dict[str, Any]
-    """what checkpoints say of the run: recipe, hash, data, versions"""
-    signals: Signals
-    """asked at every step, and wherever something long is about to begin"""
-    watchdog: Watchdog
-    """told what the ranks are at"""
 
 
 class _CutShort(Exception):
