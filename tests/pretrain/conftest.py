@@ -120,6 +120,21 @@ def run_ranks(
     return codes, [Path(f"{log}.{rank}").read_text() for rank in range(size)]
 
 
+def die_at(step: int, rank: int) -> None:
+    """Die two steps after a checkpoint, once that is on the disk."""
+    from pretrain.trainer import Trainer
+
+    update = Trainer._update
+
+    def dying(self: Trainer, *given: object) -> None:
+        if self.step == step:
+            self.saver.close()
+            os._exit(9)
+        update(self, *given)
+
+    Trainer._update = dying  # type: ignore[method-assign]
+
+
 def rows(run: Path) -> Rows:
     """The rows of a run's metrics.jsonl."""
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

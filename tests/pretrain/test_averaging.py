@@ -1,6 +1,7 @@
 """The running mean of the weights."""
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,7 @@ from pretrain.averaging import RunningMean, decay_at
 from pretrain.checkpoint import newest
 from pretrain.sinks import curves
 
-from .conftest import figures, rows, run_ranks
-from .test_exactness import stop_after_a_save
+from .conftest import die_at, figures, rows, run_ranks
 
 FREE, HELD = torch.zeros(()), torch.ones(())
 
@@ -122,7 +122,7 @@ def test_mean_and_layer_decay_are_exact_when_a_run_goes_on_with_other_ranks(
     out = tmp_path / "run"
     # Sharded over two ranks and accumulating, killed after a save; then one rank.
     sharded = ("--parallel.shard", "2", "--parallel.lanes-at-once", "1")
-    codes, said = run_ranks(2, arguments(out, *options, *sharded), tmp_path / "a", stop_after_a_save)
+    codes, said = run_ranks(2, arguments(out, *options, *sharded), tmp_path / "a", partial(die_at, 6))
     assert codes != [0, 0], said
     assert 4 <= len(rows(out)) < 8
     codes, said = run_ranks(1, arguments(out, *options), tmp_path / "b")
@@ -141,7 +141,7 @@ def test_mean_is_the_same_bit_for_bit_after_a_kill(
 ) -> None:
     whole, options = averaged
     out = tmp_path / "run"
-    codes, said = run_ranks(1, arguments(out, *options), tmp_path / "a", stop_after_a_save)
+    codes, said = run_ranks(1, arguments(out, *options), tmp_path / "a", partial(die_at, 6))
     assert codes != [0], said
     codes, said = run_ranks(1, arguments(out, *options), tmp_path / "b")
     assert codes == [0], said

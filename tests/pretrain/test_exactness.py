@@ -1,13 +1,12 @@
 """The same run however it is spread: other numbers of ranks, accumulation, sharding."""
 
 import functools
-import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from .conftest import STEPS, rows, run_ranks
+from .conftest import STEPS, die_at, rows, run_ranks
 
 Arguments = Callable[..., list[str]]
 
@@ -60,21 +59,6 @@ def test_run_goes_on_with_other_numbers_of_ranks(
     codes, said = run_ranks(1, arguments(out), tmp_path / "b")
     assert codes == [0], said
     assert_same_run(out, two_ranks)
-
-
-def die_at(step: int, rank: int) -> None:
-    """Die two steps after a checkpoint, once that is on the disk."""
-    from pretrain.trainer import Trainer
-
-    update = Trainer._update
-
-    def dying(self: Trainer, *given: object) -> None:
-        if self.step == step:
-            self.saver.close()
-            os._exit(9)
-        update(self, *given)
-
-    Trainer._update = dying  # type: ignore[method-assign]
 
 
 def test_batches_differ_from_step_to_step(two_ranks: Path) -> None:
