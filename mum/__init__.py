@@ -10,7 +10,7 @@ A pack of images is (I, 3, H, W) with views (B,), the number of images of each s
 inside the model, floats are taken as normalised.
 """
 
-from mum.attention import use_attention, use_plain_attention
+from mum.attention import use_attention
 from mum.block import use_lean_blocks
 from mum.cross_view import cross_view_gain
 from mum.decoder import DecoderConfig
@@ -40,5 +40,4 @@ __all__ = [
     "unpatchify",
     "use_attention",
     "use_lean_blocks",
-    "use_plain_attention",
 ]

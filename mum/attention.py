@@ -358,8 +358,3 @@ def use_attention(module: nn.Module, backend: Backend, most_views: int | None = 
             part.attention_backend = backend
         if hasattr(part, "most_views"):
             part.most_views = most_views
-
-
-def use_plain_attention(module: nn.Module, on: bool = True) -> None:
-    """Write out softmax(q k^T) v in every block of a module instead of calling the fused kernel."""
-    use_attention(module, "plain" if on else "auto")

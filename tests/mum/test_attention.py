@@ -192,12 +192,12 @@ def test_xformers_gets_one_row_and_the_lengths_of_scenes(monkeypatch):
 def test_switch_reaches_every_block_and_changes_nothing(tiny, pack):
     noise = torch.rand(7, 24)
     fused = tiny(*pack, noise=noise)
-    mum.use_plain_attention(tiny)
+    mum.use_attention(tiny, "plain")
     blocks = [*tiny.encoder.blocks, *tiny.decoder.frame_blocks, *tiny.decoder.scene_blocks]
     assert not any(block.attn.fused_attn for block in tiny.encoder.blocks)
     assert all(block.attention_backend == "plain" for block in blocks)
     torch.testing.assert_close(tiny(*pack, noise=noise).pred, fused.pred, atol=1e-5, rtol=1e-5)
-    mum.use_plain_attention(tiny, False)
+    mum.use_attention(tiny, "auto")
     assert all(block.attn.fused_attn for block in tiny.encoder.blocks)
     assert all(block.attention_backend == "auto" for block in blocks)
 

@@ -17,7 +17,7 @@ MODES = [
 
 
 def counted(model: MuM, views: list[int], size: tuple[int, int], mode: dict) -> int:
-    mum.use_plain_attention(model)
+    mum.use_attention(model, "plain")
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model(torch.zeros(sum(views), 3, *size), views, **mode)
     return counter.get_total_flops()
