@@ -5,7 +5,7 @@ scenes. Rows are plain dictionaries with at least ``pair``, ``scene`` and the me
 what was measured.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -13,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEW_SCENES = 5
+Statistic = Callable[[NDArray, NDArray], NDArray]
+"""Values (n,) or (n, k) of n items and weights (m, n) of m resamples to the score (m,) of each; a weight says how
+often an item is drawn. Values may be infinite; with all weights 0 the score is nan."""
 Row = Mapping[str, Any]
 
 
@@ -22,6 +25,11 @@ class Interval(NamedTuple):
     mean: float
     lo: float | None
     hi: float | None
+
+
+def mean_statistic(values: NDArray, weights: NDArray) -> NDArray:
+    """The weighted mean of values (n,) under each row of weights (m, n)."""
+    return (weights @ values) / weights.sum(axis=1)
 
 
 def bootstrap_mean(

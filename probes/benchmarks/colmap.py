@@ -1,0 +1,82 @@
+"""A COLMAP model with its photographs as a benchmark: one scene, true correspondences from its tracks."""
+
+import hashlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from probes.benchmarks.reader import BenchmarkReader, refuse_missing
+from probes.errors import ProbeError
+from probes.frames import Benchmark, Frame, FrameList
+from shards.sources import colmap
+from shards.sources.colmap import ColmapFrame
+
+
+def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
+    try:
+        model = colmap.read_model(root)
+    except ValueError as error:
+        raise ProbeError(f"data {spec!r}: {error}") from error
+    missing = [frame.name for frame in model.frames if not frame.path.is_file()]
+    refuse_missing(spec, missing, len(model.frames), allow_missing=allow_missing)
+    frames = tuple(_frame(frame, root.resolve().name) for frame in model.frames if frame.path.is_file())
+    without = sum(frame.intrinsics is None for frame in frames)
+    return Benchmark(
+        name="colmap",
+        spec=spec,
+        test=FrameList(frames=frames),
+        split="all",
+        truth="tracks",
+        fit="crop",
+        auc="exact",
+        missing=tuple(missing),
+        notes=(f"{without} photographs have a camera that is no pinhole.",) if without else (),
+    )
+
+
+def _frame(frame: ColmapFrame, scene: str) -> Frame:
+    height, width = frame.camera_size
+    order = np.argsort(frame.points, kind="stable")
+    return Frame(
+        name=frame.name,
+        scene=scene,
+        height=height,
+        width=width,
+        image=partial(_photograph, frame),
+        digest=lambda: hashlib.sha256(frame.path.read_bytes()).hexdigest(),
+        intrinsics=frame.intrinsics,
+        world_to_camera=frame.world_to_camera,
+        tracks=(frame.points[order], frame.xy[order]),
+    )
+
+
+def _photograph(frame: ColmapFrame) -> NDArray[np.uint8]:
+    """The photograph (H, W, 3) in the pixels that its camera speaks of: as stored, or turned upright."""
+    height, width = frame.camera_size
+    try:
+        with Image.open(frame.path) as image:
+            for turned in (image, ImageOps.exif_transpose(image)):
+                # Photographs may have been reduced since, but not cropped.
+                if abs(turned.height * width / (turned.width * height) - 1) < 0.01:
+                    picture = turned.convert("RGB")
+                    if picture.size != (width, height):
+                        picture = picture.resize((width, height), Image.Resampling.BICUBIC)
+                    return np.asarray(picture)
+            size = image.size
+    except OSError as error:
+        raise ProbeError(f"{frame.path} cannot be read: {error}") from error
+    raise ProbeError(
+        f"{frame.path} is {size[0]} x {size[1]}, but its camera in the model is {width} x {height}: give the "
+        "photographs that the model was made from"
+    )
+
+
+READER = BenchmarkReader(
+    title="a COLMAP model with its photographs",
+    where="your own reconstruction",
+    layout="images/\nsparse/0/{cameras,images,points3D}.bin (or .txt, or sparse/ itself)",
+    open=_open,
+)
