@@ -1,4 +1,4 @@
-"""The command line of the probes: ``python -m probes run matching --encoder E... --data D... --out DIR``.
+"""The command line of the probes: ``python -m probes run|report|compare|list``.
 
 It only parses, calls and prints. Bad input gives one sentence on stderr and exit code 2.
 """
@@ -14,13 +14,16 @@ from typing import NoReturn
 
 from probes.errors import ProbeError, nearest
 
-PROBES = ("matching",)
-_EXAMPLE = """\
-example:
-  python -m probes run matching --encoder runs/a random:mum_vittiny_patch8 pixels --data shards/ --out scores/a
+_RUN_EXAMPLE = """\
+examples:
+  python -m probes run all --encoder runs/a random:mum_vittiny_patch8 --data shards/ --out scores/a --preset small
+  python -m probes run matching pose --encoder timm:vit_large_patch16_dinov3 MUM=mum_vitl16.pth \\
+      --data megadepth1500:/data/megadepth --train-data megadepth:/data/megadepth --out scores/megadepth
 
+probes:   all, matching, pose, multiview_pose, pointmap, depth, normals, segmentation, consistency, speed
 encoders: a checkpoint file, a run folder, timm:NAME, random:NAME[:SEED] or pixels[:PATCH], each also LABEL=SPEC
-data:     a shard folder with depth (its val split is scored) or colmap:PATH
+data:     a shard folder (its val split is scored) or BENCHMARK:PATH; `python -m probes list` says which there are,
+          where their users get them and what PATH must hold
 """
 
 
@@ -44,12 +47,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         options = _parser().parse_args(arguments)
-        if options.probe not in PROBES:
-            raise ProbeError(f"unknown probe {options.probe!r}{nearest(options.probe, PROBES)}")
-        return _matching(options, "python -m probes " + shlex.join(arguments))
+        options.line = "python -m probes " + shlex.join(arguments)
+        return options.call(options)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        print("mum-probe: interrupted; what was finished is kept, the same command goes on", file=sys.stderr)
+        return 130
     except ValueError as error:
         if not _is_users(error):
             raise
@@ -64,94 +69,227 @@ def _is_users(error: ValueError) -> bool:
 
 def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="mum-probe", description="How good are frozen features? Scores for any encoder.")
-    commands = parser.add_subparsers(required=True, metavar="run", parser_class=_Parser)
-    run = commands.add_parser(
-        "run",
-        help="score encoders and write a report",
-        description="Score frozen encoders on data sets; writes results.json, pairs.csv, table.csv and "
-        "report.html.",
-        epilog=_EXAMPLE,
+    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    _add_run(commands)
+    _add_report(commands)
+    _add_compare(commands)
+    _add_list(commands)
+    return parser
+
+
+def _command(commands: argparse._SubParsersAction, name: str, words: str, more: str, example: str) -> _Parser:
+    return commands.add_parser(
+        name,
+        help=words,
+        description=more,
+        epilog=example,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    run.add_argument("probe", help="matching: where does a patch of one view lie in another?")
+
+
+def _add_run(commands: argparse._SubParsersAction) -> None:
+    run = _command(
+        commands,
+        "run",
+        "score encoders and write a report",
+        "Score frozen encoders on data sets. Writes report.html, table.csv, table.tex, rows-PROBE.csv and\n"
+        "results.json. Features and finished parts are kept in the cache: the same command goes on where it stopped.",
+        _RUN_EXAMPLE,
+    )
+    run.set_defaults(call=_run)
+    run.add_argument("probes", nargs="+", metavar="PROBE", help="what to score, see below")
     run.add_argument("--encoder", nargs="+", required=True, metavar="E", help="encoders, see below")
     run.add_argument("--data", nargs="+", required=True, metavar="D", help="data to score on, see below")
     run.add_argument(
         "--train-data",
-        nargs="+",
         metavar="D",
-        help="data to train the linear reading on (default: the train split of the shard folders in --data)",
+        help="data to train heads on (default: the training part of --data; images that are scored are left out)",
     )
     run.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder of the results")
+    run.add_argument(
+        "--preset",
+        default="standard",
+        metavar="P",
+        help="standard: the published protocols (default); small: minutes on a CPU",
+    )
     run.add_argument(
         "--size",
         type=int,
         metavar="PX",
-        help="evaluated size (default: 448, or less where images are smaller)",
+        help="evaluated size (default: 448, small 128; less for small images)",
     )
     run.add_argument(
-        "--readings",
-        nargs="+",
-        metavar="R",
-        help="knn, linear (default: both; knn alone where there is nothing to train on)",
+        "--fit",
+        metavar="F",
+        help="crop the central square or squash the whole image (default: the data's rule)",
     )
     run.add_argument(
         "--layers", nargs="+", default=["last"], metavar="L", help="last, all, or block numbers from 1"
     )
-    run.add_argument("--pairs", type=int, default=384, metavar="N", help="scored pairs of each data set")
-    run.add_argument("--seed", type=int, default=0, help="of random encoders and of the linear reading")
+    run.add_argument("--readings", nargs="+", metavar="R", help="only these readings, such as knn or linear")
     run.add_argument(
-        "--cache", metavar="DIR", help="feature cache (default: ~/.cache/mumkit/features), or none"
+        "--items", type=int, metavar="N", help="most scored pairs, frames or sequences of a data set"
     )
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 ...")
+    run.add_argument(
+        "--seeds", nargs="+", type=int, metavar="S", help="of all that is trained (default: 0 1 2; small: 0)"
+    )
+    run.add_argument("--no-pixels", action="store_true", help="leave out the raw-pixel baseline")
+    run.add_argument(
+        "--cache", metavar="DIR", help="features and finished parts (default: ~/.cache/mumkit), or none"
+    )
+    run.add_argument(
+        "--device",
+        nargs="+",
+        default=["auto"],
+        metavar="D",
+        help="auto (every GPU), cpu, or cuda:0 cuda:1 ...",
+    )
+    run.add_argument(
+        "--workers", type=int, metavar="N", help="processes that score (default: one a core or GPU)"
+    )
     run.add_argument("--batch", type=int, default=32, metavar="N", help="images a forward pass")
+    run.add_argument(
+        "--allow-missing", action="store_true", help="score what is there of a benchmark, and say what is not"
+    )
     run.add_argument("--force", action="store_true", help="replace results of another configuration in --out")
     run.add_argument("--json", action="store_true", help="print the table as JSON")
-    return parser
 
 
-def _matching(options: argparse.Namespace, command: str) -> int:
-    for name in ("pairs", "batch"):
-        if getattr(options, name) < 1:
-            raise ProbeError(f"--{name} must be at least 1, not {getattr(options, name)}")
+def _add_report(commands: argparse._SubParsersAction) -> None:
+    report = _command(
+        commands,
+        "report",
+        "one page over several results",
+        "Join the results of several runs of the probes into one page.",
+        "example:\n  python -m probes report scores/a scores/b --out scores/all.html",
+    )
+    report.set_defaults(call=_report)
+    report.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="folders that `run` wrote")
+    report.add_argument("--out", required=True, type=Path, metavar="FILE", help="the page to write")
+
+
+def _add_compare(commands: argparse._SubParsersAction) -> None:
+    compare = _command(
+        commands,
+        "compare",
+        "differences of two results, pair by pair",
+        "Compare two results on the items both were scored on: differences with intervals and tests, and the items\n"
+        "that differ most.",
+        "example:\n  python -m probes compare scores/a scores/b --out scores/a-b.html",
+    )
+    compare.set_defaults(call=_compare)
+    compare.add_argument("a", type=Path, metavar="A", help="folder that `run` wrote, or FOLDER:ENCODER")
+    compare.add_argument("b", type=Path, metavar="B", help="the other one")
+    compare.add_argument("--out", type=Path, metavar="FILE", help="also write a page")
+    compare.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _add_list(commands: argparse._SubParsersAction) -> None:
+    listed = _command(
+        commands,
+        "list",
+        "the probes and benchmarks there are",
+        "List the probes, and the benchmarks with what they look like on disk and where their users get them.",
+        "example:\n  python -m probes list",
+    )
+    listed.set_defaults(call=_list)
+    listed.add_argument("--json", action="store_true", help="print as JSON")
+
+
+def _run(options: argparse.Namespace) -> int:
+    for name in ("items", "batch", "workers"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ProbeError(f"--{name} must be at least 1, not {value}")
+    for name, known in (("preset", ("small", "standard")), ("fit", ("crop", "squash", None))):
+        if (value := getattr(options, name)) not in known:
+            raise ProbeError(f"--{name} {value!r} is unknown{nearest(str(value), filter(None, known))}")
     layers = _layers(options.layers)
     # Imported late, so that --help and a mistyped option answer at once.
-    import torch
+    from probes import suite
+    from probes.report import text
 
-    from probes import features, matching
-
-    cache = None if options.cache == "none" else Path(options.cache or features.default_cache())
-    try:
-        device = torch.device(
-            ("cuda" if torch.cuda.is_available() else "cpu") if options.device == "auto" else options.device
-        )
-    except RuntimeError as error:
-        raise ProbeError(f"--device {options.device!r} is no device of torch's") from error
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ProbeError(f"--device {options.device!r}: this machine has no usable CUDA device")
-    results = matching.run(
+    devices = _devices(options.device)
+    results = suite.run(
+        options.probes,
         options.encoder,
         options.data,
         train_data=options.train_data,
         out=options.out,
+        preset=options.preset,
         size=options.size,
-        readings=options.readings,
+        fit=options.fit,
         layers=layers,
-        pairs=options.pairs,
-        seed=options.seed,
-        cache=cache,
-        device=device,
+        seeds=options.seeds,
+        items=options.items,
+        readings=options.readings,
+        pixels=not options.no_pixels,
+        cache=options.cache,
+        devices=devices,
+        workers=options.workers or (len(devices) if devices[0] != "cpu" else os.cpu_count() or 1),
         batch=options.batch,
+        allow_missing=options.allow_missing,
         force=options.force,
         progress=sys.stderr.isatty(),
-        command=command,
+        command=options.line,
     )
     if options.json:
         print(json.dumps({"out": str(options.out), **results.to_json()}, indent=1))
     else:
-        print(_text(results))
+        print(text.table(results))
         print(f"report: {options.out / 'report.html'}")
+    return 0
+
+
+def _report(options: argparse.Namespace) -> int:
+    from probes import report
+    from probes.files import write_text
+    from probes.results import Results
+    from probes.units import PROBES, probe
+
+    probes = {name: probe(name) for name in PROBES}
+    joined = Results.join([Results.read(folder, probes) for folder in options.folders])
+    write_text(options.out, report.page(joined, {}))
+    print(f"report: {options.out}")
+    return 0
+
+
+def _compare(options: argparse.Namespace) -> int:
+    from probes.compare import compare, page, text
+    from probes.files import write_text
+    from probes.results import Results
+    from probes.units import PROBES, probe
+
+    probes = {name: probe(name) for name in PROBES}
+    found = compare(Results.read(options.a, probes), Results.read(options.b, probes))
+    print(json.dumps(found.to_json(), indent=1) if options.json else text(found))
+    if options.out:
+        write_text(options.out, page(found))
+        print(f"report: {options.out}", file=sys.stderr if options.json else sys.stdout)
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    from probes import benchmarks
+    from probes.units import PROBES, probe
+
+    probes = [{"name": name, "question": probe(name).question} for name in PROBES]
+    readers = [(name, benchmarks.reader(name)) for name in benchmarks.NAMES]
+    known = [
+        {"name": name, "title": reader.title, "where": reader.where, "layout": reader.layout.splitlines()}
+        for name, reader in readers
+    ]
+    if options.json:
+        print(json.dumps({"probes": probes, "benchmarks": known}, indent=1))
+        return 0
+    print("probes")
+    for row in probes:
+        print(f"  {row['name']:<15} {row['question']}")
+    print("\nbenchmarks, given as NAME:PATH")
+    for row in known:
+        print(f"  {row['name']:<15} {row['title']}\n{'':18}from {row['where']}")
+        print("\n".join(f"{'':18}PATH/{line}" for line in row["layout"]))
     return 0
 
 
@@ -164,36 +302,19 @@ def _layers(given: Sequence[str]) -> str | tuple[int, ...]:
         raise ProbeError(f"--layers takes last, all or block numbers, not {' '.join(given)!r}") from None
 
 
-def _text(results: "matching.Results") -> str:  # noqa: F821
-    """The table for a terminal."""
-    lines = []
-    for data in results.data:
-        scenes = f"{data['scenes']} scene{'s' * (data['scenes'] != 1)}"
-        interval = " [95 % over scenes]" if data["scenes"] > 1 else ""
-        lines.append(
-            f"{data['data']}: {data['pairs']} pairs of {scenes} at {data['size']} px, means over pairs{interval}"
-        )
-        head = ("reading", "position", "encoder", "layer", "EPE px", "PCK one patch", "robust")
-        cells = [head]
-        for row in results.table:
-            if row["data"] == data["data"]:
-                layer = "" if row["layer"] is None else str(row["layer"])
-                numbers = (
-                    _interval(row, "epe", 1),
-                    _interval(row, "pck_patch", 3),
-                    _interval(row, "robust", 3),
-                )
-                cells.append((row["reading"], row["position"], row["encoder"], layer, *numbers))
-        widths = [max(len(row[i]) for row in cells) for i in range(len(head))]
-        lines += [
-            "  " + "  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in cells
-        ]
-    return "\n".join(lines + results.notes)
+def _devices(given: Sequence[str]) -> list[str]:
+    import torch
 
-
-def _interval(row: dict, metric: str, digits: int) -> str:
-    mean, lo, hi = row[metric], row[f"{metric}_lo"], row[f"{metric}_hi"]
-    return f"{mean:.{digits}f}" + ("" if lo is None else f" [{lo:.{digits}f}, {hi:.{digits}f}]")
+    if list(given) == ["auto"]:
+        return [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"]
+    for name in given:
+        try:
+            device = torch.device(name)
+        except RuntimeError as error:
+            raise ProbeError(f"--device {name!r} is no device of torch's") from error
+        if device.type == "cuda" and not torch.cuda.is_available():
+            raise ProbeError(f"--device {name!r}: this machine has no usable CUDA device")
+    return list(given)
 
 
 if __name__ == "__main__":
