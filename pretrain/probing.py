@@ -168,8 +168,8 @@ class Probing:
         command = [
             *(sys.executable, "-m", "probes", "run", "matching", "--readings", "knn", "--cache", "none"),
             *("--encoder", f"{_LABEL}={self._snapshot(step)}", "--data", self._data, "--out", str(out)),
-            *("--size", str(self._size), "--pairs", str(self._pairs)),
-            *("--device", self._device),
+            *("--size", str(self._size), "--items", str(self._pairs)),
+            *("--device", self._device, "--workers", "1"),
         ]
         # Training comes first where they share cores.
         if nice := shutil.which("nice"):
@@ -225,7 +225,7 @@ class Probing:
 
 def _figures(results: dict[str, Any]) -> dict[str, Any]:
     """A row's figures from the probes' JSON: of the encoder, and of raw pixels on the same pairs."""
-    data = results["data"][0]
+    task = results["tasks"][0]
     rows = {
         row["encoder"]: row
         for row in results["table"]
@@ -237,9 +237,9 @@ def _figures(results: dict[str, Any]) -> dict[str, Any]:
         **{f"probe_epe{end}": own[f"epe{end}"] for end in ("", "_lo", "_hi")},
         "pixels_pck": pixels["pck_patch"],
         "pixels_epe": pixels["epe"],
-        "pairs": data["pairs"],
-        "scenes": data["scenes"],
-        "size": data["size"],
+        "pairs": task["facts"]["items"],
+        "scenes": task["facts"]["scenes"],
+        "size": task["size"],
     }
 
 

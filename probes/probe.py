@@ -144,7 +144,9 @@ class Probe(ABC):
     headline: ClassVar[str]
     """Name of the metric that the summary shows."""
     leading: ClassVar[tuple[str, ...]]
-    """Readings in the order in which the summary prefers them."""
+    """All its readings, in the order in which the summary prefers them."""
+    timed: ClassVar[bool] = False
+    """Whether it measures time: scored alone, with the encoder itself, and never the same twice."""
 
     @abstractmethod
     def refuses(self, benchmark: Benchmark) -> str | None:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 from probes import report
 from probes.benchmarks import open_benchmark
 from probes.entrants import Entrant, open_entrants
-from probes.errors import ProbeError
+from probes.errors import ProbeError, nearest
 from probes.features import default_cache, extract
 from probes.frames import Benchmark
 from probes.probe import Row, Settings, Task, Unit
@@ -110,6 +110,7 @@ def run(
     if not encoders or not data:
         raise ProbeError("at least one encoder and one data set are needed")
     names = _names(probes)
+    _check_readings(readings, names)
     places = [torch.device(device) for device in devices]
     opened = [open_benchmark(spec, allow_missing=allow_missing) for spec in data]
     scored = [found for found in opened if found.test is not None]
@@ -163,6 +164,13 @@ def _names(probes: Sequence[str]) -> list[str]:
         if name != "all":
             probe(name)
     return list(PROBES) if "all" in probes else list(dict.fromkeys(probes))
+
+
+def _check_readings(readings: Sequence[str] | None, names: Sequence[str]) -> None:
+    known = {reading for name in names for reading in probe(name).leading}
+    for reading in readings or ():
+        if reading not in known:
+            raise ProbeError(f"unknown reading {reading!r}{nearest(reading, known)}")
 
 
 def _default_size(scored: Sequence[Benchmark], wanted: int) -> int:
@@ -276,7 +284,7 @@ def _units(
             )
     found = {name: read_unit(unit_path(cache, job.key)) for name, job in jobs.items()}
     todo = {name: job for name, job in jobs.items() if found[name] is None}
-    timed = {name for name in todo if getattr(probe(name[0].probe), "timed", False)}
+    timed = {name for name in todo if probe(name[0].probe).timed}
     bar = tqdm(
         total=len(jobs), initial=len(jobs) - len(todo), desc="units", disable=not progress, unit="unit"
     )

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from pretrain.probing import ProbeConfig, Probing
-from probes import matching
+from probes import suite
 from shards.build import build
 from shards.sources import scenes
 
@@ -44,7 +44,9 @@ def test_scores_come_beside_the_run_and_change_nothing(
     assert list((out / "probes").iterdir()) == []
     assert figures(out) == figures(plain)
     # The same weights from the last checkpoint, scored by hand.
-    by_hand = matching.run([str(plain)], [str(data)], size=64, pairs=12, readings=["knn"])
+    by_hand = suite.run(
+        ["matching"], [str(plain)], [str(data)], size=64, items=12, readings=["knn"], cache="none"
+    )
     own, pixels = (row for row in by_hand.table if (row["reading"], row["position"]) == ("knn", "kept"))
     last = told[1]
     assert (last["probe_pck"], last["probe_epe"]) == pytest.approx((own["pck_patch"], own["epe"]))
@@ -81,7 +83,7 @@ def scored(probing: Probing) -> list[dict[str, Any]]:
 
 
 RESULTS = {
-    "data": [{"pairs": 3, "scenes": 1, "size": 32}],
+    "tasks": [{"facts": {"items": 3, "scenes": 1}, "size": 32}],
     "table": [
         {"encoder": name, "reading": "knn", "position": "kept"}
         | {f"{metric}{end}": 0.5 for metric in ("epe", "pck_patch") for end in ("", "_lo", "_hi")}
