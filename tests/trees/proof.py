@@ -1,14 +1,19 @@
 """How far a converted dataset is from the rendered truth: by depth, by poses, and by pixels; each in one number.
 
+The same of what a benchmark's reader says, at the end.
+
 Every function takes `views`: frame name as stored (`scene/name` where scenes share names) -> the rendered view it
 must be. Figures are in stored pixels.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import permutations
 
 import numpy as np
 
+from probes.correspondences import Correspondent
+from probes.frames import Frame, FrameList
+from probes.square import Fit, SquareFrames
 from shards.reader import Dataset
 from tests.trees.world import View, pixel_grid, project, unproject
 
@@ -106,3 +111,56 @@ def _to_file(described, frame: int, xy: np.ndarray) -> np.ndarray:
     transform = np.vstack([described.meta["transforms"][frame], [0, 0, 1]])
     inverse = np.linalg.inv(transform)[:2]
     return xy @ inverse[:, :2].T + inverse[:, 2]
+
+
+def benchmark_pixel_error(split: FrameList, views: Mapping[str, View]) -> float:
+    """Largest mean absolute difference of a frame's picture and its view, in grey levels, by frame's name."""
+    return max(
+        float(np.abs(frame.image().astype(int) - views[frame.name].image).mean()) for frame in split.frames
+    )
+
+
+def benchmark_warp_error(
+    split: FrameList, views: Mapping[str, View], *, size: int = 64, fit: Fit = "squash"
+) -> float:
+    """Largest distance in px of the original between where a reader's depth and cameras put the queries of one
+    frame in another, as probes find them, and where the rendered truth does.
+
+    `views` by frame's name; all ordered pairs of frames of a scene. World frames and units need not agree.
+    """
+    worst, compared = 0.0, 0
+    squares = SquareFrames(split.frames, size, fit)
+    correspondent = Correspondent(squares)
+    for a, b in permutations(range(len(split.frames)), 2):
+        if split.frames[a].scene != split.frames[b].scene:
+            continue
+        found = correspondent.between(a, b)
+        assert found is not None, f"{split.frames[a].name} or {split.frames[b].name} lacks depth or a camera"
+        one, two = views[split.frames[a].name], views[split.frames[b].name]
+        xy, said = squares.square(a).outward(found.queries), squares.square(b).outward(found.targets)
+        column, row = xy.astype(int).T
+        points = unproject(xy, one.depth[row, column].astype(float), one.intrinsics, one.world_to_camera)
+        true_xy, _ = project(points, two.intrinsics, two.world_to_camera)
+        if len(xy):
+            worst, compared = (
+                max(worst, float(np.linalg.norm(true_xy - said, axis=1).max())),
+                compared + len(xy),
+            )
+    assert compared, "no point was compared"
+    return worst
+
+
+def benchmark_point_error(frames: Iterable[Frame], views: Mapping[str, View], points: np.ndarray) -> float:
+    """Largest distance in px between where a reader's cameras put the world's points and where views see them.
+
+    `points` (P, 3) are the world's, in the world frame that the benchmark keeps.
+    """
+    worst = 0.0
+    for frame in frames:
+        assert frame.intrinsics is not None and frame.world_to_camera is not None, (
+            f"{frame.name} has no camera"
+        )
+        view = views[frame.name]
+        xy, _ = project(points[view.points], frame.intrinsics, frame.world_to_camera)
+        worst = max(worst, float(np.linalg.norm(xy - view.xy, axis=1).max()))
+    return worst
