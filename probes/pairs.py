@@ -71,6 +71,17 @@ class PairSet:
         """Names of the scenes that have pairs."""
         return sorted({pair.scene for pair in self.pairs})
 
+    def only(self, pairs: Sequence[Pair]) -> "PairSet":
+        """Some of its pairs, without the frames that none of them shows, so that no feature is made in vain."""
+        order = list(dict.fromkeys(index for pair in pairs for index in (pair.a, pair.b)))
+        place = {index: at for at, index in enumerate(order)}
+        frames = [self.frames.frames[index] for index in order]
+        return replace(
+            self,
+            frames=SquareFrames(frames, self.frames.size, self.frames.fit),
+            pairs=tuple(replace(pair, a=place[pair.a], b=place[pair.b]) for pair in pairs),
+        )
+
     @cached_property
     def hash(self) -> str:
         """SHA-256 over names, image bytes, size, queries, targets (to 1/1000 px) and poses of all pairs."""
@@ -111,22 +122,8 @@ def choose_pairs(data: str, split: FrameList, config: PairConfig, *, points: boo
     if not pairs:
         why = ", ".join(f"{count} with {reason}" for reason, count in refused.items()) or "scenes of one view"
         raise NoPairs(f"data {data!r} has no pair of views to score: {why}")
-    return _only_used(data, split, config, pairs, refused)
-
-
-def _only_used(
-    data: str, split: FrameList, config: PairConfig, pairs: Sequence[Pair], refused: dict[str, int]
-) -> PairSet:
-    """The set without the frames that no pair shows, so that no feature is made in vain."""
-    order = list(dict.fromkeys(index for pair in pairs for index in (pair.a, pair.b)))
-    place = {index: at for at, index in enumerate(order)}
-    return PairSet(
-        data=data,
-        config=config,
-        frames=SquareFrames([split.frames[index] for index in order], config.size, config.fit),
-        pairs=tuple(replace(pair, a=place[pair.a], b=place[pair.b]) for pair in pairs),
-        refused=refused,
-    )
+    chosen = PairSet(data=data, config=config, frames=used, pairs=tuple(pairs), refused=refused)
+    return chosen.only(pairs)
 
 
 def _listed(

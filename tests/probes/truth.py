@@ -16,7 +16,7 @@ from probes.features import FeatureMaps
 from probes.metrics import patch_centres
 from probes.square import SquareFrames
 
-WAVES = 512
+WAVES = 256
 
 
 @dataclass(kw_only=True)
