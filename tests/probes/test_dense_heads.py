@@ -33,7 +33,7 @@ def test_a_channel_that_never_moves_is_silent() -> None:
 
 @pytest.mark.parametrize(
     ("depth", "layers"),
-    [(24, (6, 12, 18, 24)), (12, (3, 6, 9, 12)), (6, (2, 3, 5, 6)), (2, (1, 2)), (1, (1,))],
+    [(24, (6, 12, 18, 24)), (6, (2, 3, 5, 6)), (2, (1, 1, 2, 2)), (1, (1, 1, 1, 1))],
 )
 def test_layers_are_evenly_spaced_and_end_at_the_last(depth: int, layers: tuple[int, ...]) -> None:
     assert evenly_spaced(depth) == layers
