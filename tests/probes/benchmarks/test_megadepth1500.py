@@ -1,0 +1,160 @@
+"""MegaDepth-1500: the lists' pairs with their true warps, the published lists, and what is refused."""
+
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from probes.benchmarks import open_benchmark
+from probes.errors import ProbeError
+from shards.index_files import read_megadepth_index
+from tests.probes.benchmarks.warp import pixel_error, warp_error
+from tests.trees import megadepth1500
+from tests.trees.world import View
+
+Tree = tuple[Path, dict[str, View]]
+INDEX = "megadepth_test_1500_scene_info"
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Tree:
+    root = tmp_path_factory.mktemp("megadepth1500")
+    return root, megadepth1500.write(root)
+
+
+@pytest.fixture
+def copy(tree: Tree, tmp_path: Path) -> Path:
+    """The tree, to be damaged."""
+    return Path(shutil.copytree(tree[0], tmp_path / "tree"))
+
+
+def test_cameras_and_depth_warp_as_the_world_does(tree: Tree) -> None:
+    root, views = tree
+    found = open_benchmark(f"megadepth1500:{root}").test
+    assert found is not None and {frame.name for frame in found.frames} == set(views)
+    assert warp_error(found.frames, views) < 0.01
+    assert pixel_error(found.frames, views) < 4
+
+
+def test_pairs_are_the_lists_own(tree: Tree) -> None:
+    benchmark = open_benchmark(f"megadepth1500:{tree[0]}")
+    assert benchmark.auc == "trapezoid" and benchmark.fit == "squash" and not benchmark.missing
+    frames, pairs = benchmark.test.frames, benchmark.test.pairs
+    assert len(pairs) == 5 * megadepth1500.PAIRS and len({pair.name for pair in pairs}) == len(pairs)
+    index = read_megadepth_index(tree[0] / INDEX / "0022_0.3_0.5.npz")
+    own = [pair for pair in pairs if pair.name.startswith("0022_0.3_0.5/")]
+    for pair, (a, b), overlap in zip(own, index.pairs, index.overlaps, strict=True):
+        assert frames[pair.a].name == index.image_paths[a] and frames[pair.b].name == index.image_paths[b]
+        assert pair.overlap == overlap and pair.scene == "0022" == frames[pair.a].scene
+        np.testing.assert_array_equal(frames[pair.a].intrinsics, index.intrinsics[a])
+
+
+def test_opening_decodes_nothing(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("a picture or a depth map was read")
+
+    monkeypatch.setattr("probes.benchmarks.pictures.read_photograph", decode)
+    monkeypatch.setattr("shards.sources.megadepth.read_hdf5", decode)
+    open_benchmark.__wrapped__(f"megadepth1500:{tree[0]}")
+
+
+def test_hash_follows_photographs_lists_and_depth(tree: Tree, copy: Path) -> None:
+    def content() -> str:
+        return open_benchmark.__wrapped__(f"megadepth1500:{copy}").test.hash
+
+    before = open_benchmark(f"megadepth1500:{tree[0]}").test.hash
+    assert content() == before
+    index = copy / INDEX / "0015_0.1_0.3.npz"
+    data = pickle.loads(index.read_bytes())
+    data["pair_infos"].reverse()
+    index.write_bytes(pickle.dumps(data))
+    reversed_list = content()
+    depth = copy / data["depth_paths"][0]
+    depth.write_bytes(depth.read_bytes() + b"\0")
+    assert len({before, reversed_list, content()}) == 3
+
+
+def test_missing_files_are_listed_and_refused_unless_allowed(copy: Path) -> None:
+    spec = f"megadepth1500:{copy}"
+    whole = open_benchmark.__wrapped__(spec)
+    lost = whole.test.frames[whole.test.pairs[0].b].name
+    (copy / lost).unlink()
+    (copy / INDEX / "0022_0.5_0.7.npz").unlink()
+    with pytest.raises(
+        ProbeError, match=r"2 of \d+ files are missing: .*0022_0.5_0.7.npz, .*--allow-missing"
+    ) as caught:
+        open_benchmark.__wrapped__(spec)
+    assert lost in str(caught.value) and "\n" not in str(caught.value)
+    part = open_benchmark.__wrapped__(spec, allow_missing=True)
+    assert part.missing == (f"{INDEX}/0022_0.5_0.7.npz", lost)
+    kept = {pair.name for pair in part.test.pairs}
+    expected = {
+        pair.name
+        for pair in whole.test.pairs
+        if lost not in {whole.test.frames[i].name for i in (pair.a, pair.b)}
+        and "0022_0.5_0.7" not in pair.name
+    }
+    assert kept == expected and kept
+    assert lost not in {frame.name for frame in part.test.frames}
+
+
+def test_wrong_folders_are_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(ProbeError, match=r"expected a list such as 0015_0.1_0.3.npz .* found photos/"):
+        open_benchmark(f"megadepth1500:{tmp_path}")
+    with pytest.raises(
+        ProbeError, match=r"there is no .*MegaDepth-1500 is expected as .* from github.com/zju3dv/LoFTR"
+    ):
+        open_benchmark(f"megadepth1500:{tmp_path}/nowhere")
+    (tmp_path / "0015_0.1_0.3.npz").write_bytes(b"no pickle")
+    with pytest.raises(ProbeError, match=r"0015_0\.1_0\.3\.npz is no pickle of plain arrays"):
+        open_benchmark(f"megadepth1500:{tmp_path}")
+
+
+def test_photographs_of_another_size_than_their_cameras_are_refused(copy: Path) -> None:
+    path = next(copy.glob("Undistorted_SfM/0015/images/*.jpg"))
+    with Image.open(path) as image:
+        small = image.resize((40, 30))
+    small.save(path)
+    with pytest.raises(ProbeError, match="is 40 x 30 px, but its camera looks at"):
+        open_benchmark.__wrapped__(f"megadepth1500:{copy}")
+
+
+def test_damaged_depth_is_named(copy: Path) -> None:
+    frame = open_benchmark.__wrapped__(f"megadepth1500:{copy}").test.frames[0]
+    path = copy / f"phoenix/S6/zl548/MegaDepth_v1/{frame.scene}/dense0/depths/{Path(frame.name).stem}.h5"
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ProbeError, match=path.name):
+        frame.depth()
+
+
+def test_published_lists_are_read(testdata: Callable[[str], Path], tmp_path: Path) -> None:
+    lists = testdata("data/real/megadepth_test_1500")
+    with pytest.raises(ProbeError, match=r"659 of 661 files are missing: 0022_0.1_0.3.npz"):
+        open_benchmark(f"megadepth1500:{lists}")
+    with pytest.raises(ProbeError, match="of no pair are complete"):
+        open_benchmark(f"megadepth1500:{lists}", allow_missing=True)
+    index = read_megadepth_index(lists / "0015_0.1_0.3.npz")
+    for name in ("0015_0.1_0.3.npz", "0015_0.3_0.5.npz"):
+        shutil.copy(lists / name, tmp_path)
+    wanted = index.pairs[:2]
+    for row in set(wanted.ravel().tolist()):
+        width, height = (2 * index.intrinsics[row, :2, 2]).astype(int)
+        for path in (index.image_paths[row], index.depth_paths[row]):
+            (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (width, height)).save(tmp_path / index.image_paths[row])
+        (tmp_path / index.depth_paths[row]).touch()
+    found = open_benchmark(f"megadepth1500:{tmp_path}", allow_missing=True)
+    assert len(found.missing) == 3 + 2 * (328 - len(set(wanted.ravel().tolist())))
+    names = [
+        f"0015_0.1_0.3/{Path(index.image_paths[a]).stem}|{Path(index.image_paths[b]).stem}" for a, b in wanted
+    ]
+    assert set(names) <= {pair.name for pair in found.test.pairs}
+    first = found.test.pairs[[pair.name for pair in found.test.pairs].index(names[0])]
+    np.testing.assert_array_equal(
+        found.test.frames[first.b].world_to_camera, index.world_to_camera[wanted[0, 1]]
+    )
