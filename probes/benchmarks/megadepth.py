@@ -15,7 +15,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.benchmarks.pictures import at_size, check_camera, digest, picture_size, read_picture, stamp
+from probes.benchmarks.picture_files import (
+    at_size,
+    check_camera,
+    digest_of,
+    picture_size,
+    read_picture,
+    stamp_of,
+    truth_of,
+)
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
 from probes.errors import ProbeError
 from probes.frames import Benchmark, Frame, FrameList, FramePair
@@ -83,22 +91,19 @@ def posed_photograph(
         scene=path.parent.parent.name,
         height=size[0],
         width=size[1],
-        image=partial(read_picture, path),
-        digest=partial(digest, path),
+        image=partial(read_picture, path, upright=False),
+        digest=digest_of(path),
         intrinsics=intrinsics,
         world_to_camera=world_to_camera,
-        depth=partial(_read_depth, root / depth, size),
-        stamp=stamp([root / depth]),
+        depth=truth_of(_read_depth, root / depth, size),
+        stamp=stamp_of(root, [root / depth]),
     )
 
 
-def _read_depth(path: Path, size: tuple[int, int]) -> NDArray[np.float32]:
-    try:
-        depth = megadepth.read_depth(path, size)
-    except ShardsError as error:
-        raise ProbeError(f"{error}: fetch it again") from error
+def _read_depth(path: Path, size: tuple[int, int]) -> NDArray[np.float32] | None:
+    depth = megadepth.read_depth(path, size)
     if depth is None:
-        raise ProbeError(f"{path} is missing: it was there when the benchmark was opened")
+        return None
     depth = at_size(depth, size)
     return np.where(np.isfinite(depth) & (depth > 0), depth, np.float32(0))
 

@@ -1,4 +1,4 @@
-"""Picture and truth files of benchmarks: pixels as their cameras speak of them, hashes, and names with sizes.
+"""Picture and truth files of benchmarks: pixels as their cameras speak of them, sizes, hashes, and stamps.
 
 Readers that build frames lazily hand these functions out as the frames' callables. This file knows no benchmark.
 """
@@ -11,25 +11,65 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from probes.errors import ProbeError
-from shards.photographs import read_photograph
+from shards.photographs import file_geometry, read_photograph
+
+_OFF_CENTRE = 0.25
+"""Share of a side by which a principal point may lie off the middle; beyond it the camera means another picture."""
 
 
-def read_picture(path: Path, *, upright: bool) -> NDArray[np.uint8]:
+def picture_size(path: Path) -> tuple[int, int]:
+    """(H, W) as stored, from the header alone. ProbeError where the file is no picture."""
+    geometry = file_geometry(path)
+    if geometry is None:
+        raise ProbeError(f"{path} is no picture that can be read: fetch it again")
+    return geometry[0]
+
+
+def check_camera(path: Path, size: tuple[int, int], intrinsics: NDArray) -> None:
+    """ProbeError where a camera (3, 3) cannot belong to a picture of (H, W): its principal point is far off the middle.
+
+    It catches pictures that were resized without their cameras.
+    """
+    middle = np.array([intrinsics[0, 2] / size[1], intrinsics[1, 2] / size[0]])
+    if not (np.abs(middle - 0.5) < _OFF_CENTRE).all():
+        x, y = intrinsics[:2, 2]
+        raise ProbeError(
+            f"{path} is {size[1]} x {size[0]} px, but its camera looks at ({x:.0f}, {y:.0f}): use the pictures at the"
+            " size they were published in"
+        )
+
+
+def read_picture(path: Path, *, upright: bool, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
     """(H, W, 3) RGB of a picture file.
 
     Args:
         path: of the file.
         upright: turn it as its EXIF orientation says; False keeps the pixels as they are stored.
+        size: (H, W) it is resized to, antialiased bicubic; None keeps its own.
 
     Raises:
         ProbeError: it cannot be read whole.
     """
     try:
-        return read_photograph(path, str(path), orientation=None if upright else 1).pixels
+        pixels = read_photograph(path, str(path), orientation=None if upright else 1).pixels
     except ValueError as error:
         raise ProbeError(str(error)) from error
+    if size is None or pixels.shape[:2] == size:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def at_size(values: NDArray, size: tuple[int, int]) -> NDArray:
+    """A map (h, w, ...) at another size (H, W) of the same picture, by the nearest pixel."""
+    if values.shape[:2] == size:
+        return values
+    rows, columns = (
+        ((np.arange(n) + 0.5) * m / n).astype(np.int64) for n, m in zip(size, values.shape[:2], strict=True)
+    )
+    return values[rows[:, None], columns[None]]
 
 
 def digest_of(path: Path) -> Callable[[], str]:

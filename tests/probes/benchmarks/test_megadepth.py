@@ -10,8 +10,7 @@ from probes.benchmarks import megadepth as reader
 from probes.benchmarks import open_benchmark
 from probes.errors import ProbeError
 from shards.covisibility import overlap_from_tracks
-from tests.probes.benchmarks.warp import warp_error
-from tests.trees import megadepth, megadepth1500
+from tests.trees import megadepth, megadepth1500, proof
 from tests.trees.world import View, render_world
 
 Tree = tuple[Path, dict[str, View]]
@@ -35,7 +34,7 @@ def copy(tree: Tree, tmp_path: Path) -> Path:
 
 def test_cameras_and_depth_warp_as_the_world_does(tree: Tree) -> None:
     found = open_benchmark(f"megadepth:{tree[0]}").train
-    assert warp_error(found.frames, tree[1]) < 0.01
+    assert proof.benchmark_warp_error(found, tree[1]) < 0.01
 
 
 def test_pairs_overlap_as_their_tracks_do(tree: Tree) -> None:

@@ -12,8 +12,7 @@ from PIL import Image
 from probes.benchmarks import open_benchmark
 from probes.errors import ProbeError
 from shards.index_files import read_megadepth_index
-from tests.probes.benchmarks.warp import pixel_error, warp_error
-from tests.trees import megadepth1500
+from tests.trees import megadepth1500, proof
 from tests.trees.world import View
 
 Tree = tuple[Path, dict[str, View]]
@@ -36,8 +35,8 @@ def test_cameras_and_depth_warp_as_the_world_does(tree: Tree) -> None:
     root, views = tree
     found = open_benchmark(f"megadepth1500:{root}").test
     assert found is not None and {frame.name for frame in found.frames} == set(views)
-    assert warp_error(found.frames, views) < 0.01
-    assert pixel_error(found.frames, views) < 4
+    assert proof.benchmark_warp_error(found, views) < 0.01
+    assert proof.benchmark_pixel_error(found, views) < 4
 
 
 def test_pairs_are_the_lists_own(tree: Tree) -> None:
@@ -57,7 +56,7 @@ def test_opening_decodes_nothing(tree: Tree, monkeypatch: pytest.MonkeyPatch) ->
     def decode(*_: object, **__: object) -> None:
         raise AssertionError("a picture or a depth map was read")
 
-    monkeypatch.setattr("probes.benchmarks.pictures.read_photograph", decode)
+    monkeypatch.setattr("probes.benchmarks.picture_files.read_photograph", decode)
     monkeypatch.setattr("shards.sources.megadepth.read_hdf5", decode)
     open_benchmark.__wrapped__(f"megadepth1500:{tree[0]}")
 
