@@ -31,7 +31,7 @@ import torch
 import mum
 import probes.matching
 import shards
-from probes.statistics import Interval, bootstrap_mean, paired_difference
+from probes.statistics import Interval, interval, paired_interval
 
 HERE = Path(__file__).parent
 MODEL = "mum_vittiny_patch8"
@@ -146,7 +146,7 @@ def photographed(
             rows[reading, position]["random"],
             "pck_patch",
             at_least=0.02 if position == "kept" else None,
-            by="pair",
+            by="item",
         )
         for reading in ("linear", "knn")
         for position in ("kept", "removed")
@@ -242,7 +242,7 @@ def gain(runs: Sequence[Path], data: Path, **masking: Any) -> Interval:
             own, strangers = mum.cross_view_gain(model, part, noise, **masking)
             values.append(strangers - own)
             groups.append(str(start))
-    return bootstrap_mean(values, groups)
+    return interval(values, groups)
 
 
 def flops_an_image(views: int) -> float:
@@ -294,8 +294,20 @@ def difference(
     name: str, better: list, worse: list, metric: str, *, at_least: float | None, by: str = "scene"
 ) -> dict[str, Any]:
     """A paired difference beside its bar; its interval must exclude 0 too where there are scenes to resample."""
-    value = paired_difference(better, worse, metric, by=by)
+    a, b = by_item(better, metric), by_item(worse, metric)
+    if a.keys() != b.keys():
+        raise ValueError(f"{name}: the two sides were scored on different items")
+    groups = {row["item"]: row[by] for row in better}
+    value = paired_interval(list(a.values()), [b[item] for item in a], [groups[item] for item in a])
     return bar(name, value, at_least=at_least, clear=by == "scene")
+
+
+def by_item(rows: list[dict[str, Any]], metric: str) -> dict[str, float]:
+    """A metric of every item, the seeds' mean."""
+    values: dict[str, list[float]] = {}
+    for row in rows:
+        values.setdefault(row["item"], []).append(row[metric])
+    return {item: float(np.mean(found)) for item, found in values.items()}
 
 
 def table_of(
