@@ -5,6 +5,8 @@ rename.
 import os
 from pathlib import Path
 
+from probes.errors import ProbeError
+
 
 def write_whole(path: Path, data: bytes | str) -> None:
     """Write ``data`` to ``path`` atomically; a failure leaves no part and an older file as it was."""
@@ -14,3 +16,16 @@ def write_whole(path: Path, data: bytes | str) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a file that the user named, making its folder.
+
+    Raises:
+        ProbeError: it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
+    except OSError as error:
+        raise ProbeError(f"{str(path)!r} cannot be written ({error}): name another file") from error

@@ -1,89 +1,210 @@
-"""The result folder: finished ones are returned, others refused; files hold the rows."""
+"""The result folder: finished ones are returned, others refused; files hold the rows and what was made of them."""
 
 import csv
 import json
+import math
 from pathlib import Path
 
 import pytest
 
-from probes import matching
 from probes.errors import ProbeError
+from probes.results import Results, read_finished, scene_notes
+from tests.probes.made_results import DATA, PROBES, encoder, matching_rows, results, task
 
 
 @pytest.fixture(scope="module")
-def finished(rendered: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("results") / "out"
-    run(rendered, out)
+def made() -> Results:
+    return results()
+
+
+@pytest.fixture(scope="module")
+def folder(made: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("results") / "new" / "out"
+    made.write(out, "<!doctype html>")
     return out
 
 
-def run(data: Path, out: Path, **options: object) -> matching.Results:
-    options = {"size": 64, "pairs": 12, "readings": ["knn"]} | options
-    return matching.run(["pixels:8", "fine=pixels:4"], [str(data)], out=out, **options)
+def test_what_is_read_is_what_was_written(made: Results, folder: Path) -> None:
+    again = Results.read(folder, PROBES)
+    assert json.dumps(again.rows) == json.dumps(made.rows)
+    assert again.table == made.table
+    assert again.differences == made.differences
+    assert (again.identity, again.hash, again.command) == (made.identity, made.hash, made.command)
+    assert again.failures
+    assert all(row["error"] == math.inf for row in again.failures)
 
 
-def test_a_finished_folder_is_returned_at_once(
-    rendered: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fresh = run(rendered, None)
-    monkeypatch.setattr(matching, "open_pairs", None)  # nothing may be searched or scored again
-    again = run(rendered, finished)
-    assert again.table == fresh.table
-    assert again.rows == fresh.rows
+def test_json_is_strict_and_holds_no_rows(folder: Path) -> None:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    stored = json.loads((folder / "results.json").read_text(), parse_constant=refuse)
+    assert {"format", "hash", "encoders", "tasks", "table", "differences", "selections"} < stored.keys()
+    assert "inf" in {line.get("rotation_error") for line in stored["table"]}
 
 
-def test_another_configuration_in_the_same_folder_is_refused_without_force(
-    rendered: Path, finished: Path
-) -> None:
-    before = (finished / "results.json").read_bytes()
-    with pytest.raises(
-        ProbeError, match=r"another configuration \(it differs in pairs \(12 -> 6\)\).*--force"
-    ):
-        run(rendered, finished, pairs=6)
-    assert (finished / "results.json").read_bytes() == before
-
-
-def test_force_replaces_it(rendered: Path, tmp_path: Path) -> None:
-    run(rendered, tmp_path, pairs=6)
-    replaced = run(rendered, tmp_path, pairs=12, force=True)
-    assert json.loads((tmp_path / "results.json").read_text())["hash"] == replaced.hash
-    assert not list(tmp_path.glob(".*"))
-
-
-def test_a_foreign_results_file_is_refused(rendered: Path, tmp_path: Path) -> None:
-    (tmp_path / "results.json").write_text("[]")
-    with pytest.raises(ProbeError, match="not a result of the probes"):
-        run(rendered, tmp_path)
-
-
-def test_files_hold_every_pair_and_the_table(finished: Path) -> None:
-    results = json.loads((finished / "results.json").read_text())
-    with (finished / "pairs.csv").open() as file:
+def test_files_hold_every_row_and_the_table(made: Results, folder: Path) -> None:
+    assert sorted(path.name for path in folder.iterdir()) == [
+        "report.html", "results.json", "rows-matching.csv", "rows-pose.csv", "rows-speed.csv", "table.csv", "table.tex"
+    ]  # fmt: skip
+    with (folder / "rows-matching.csv").open() as file:
         rows = list(csv.DictReader(file))
-    with (finished / "table.csv").open() as file:
+    with (folder / "table.csv").open() as file:
         table = list(csv.DictReader(file))
-    assert len(table) == len(results["table"])
-    for printed, line in zip(table, results["table"], strict=True):
-        mine = [
-            float(row["epe"])
-            for row in rows
-            if (row["encoder"], row["reading"], row["position"])
-            == (line["encoder"], line["reading"], line["position"])
+    assert len(table) == len(made.table)
+    for line in table:
+        if line["probe"] == "matching":
+            mine = [
+                float(row["epe"])
+                for row in rows
+                if all(row[key] == line[key] for key in ("encoder", "reading", "position", "layer"))
+            ]
+            assert float(line["epe"]) == pytest.approx(sum(mine) / len(mine))
+
+
+def test_differences_are_all_pairs_at_the_last_layer_first_encoder_first(made: Results) -> None:
+    found = [
+        line for line in made.differences
+        if (line["probe"], line["reading"], line["position"], line["metric"])
+        == ("matching", "linear", "kept", "epe")
+    ]  # fmt: skip
+    pairs = [(line["encoder"], line["minus"]) for line in found]
+    assert pairs == [
+        ("trained", "random:mum_vittiny_patch8"), ("trained", "pixels"), ("random:mum_vittiny_patch8", "pixels")
+    ]  # fmt: skip
+    means = {label: line["epe"] for label, line in made.final("matching", DATA, "linear", "kept").items()}
+    for line in found:
+        assert line["difference"] == pytest.approx(means[line["encoder"]] - means[line["minus"]])
+        assert (line["layer"], line["minus_layer"]) == (2, 2)
+    assert [line["verdict"] for line in found][:2] == ["better", "better"]
+    assert not [line for line in made.differences if line["probe"] == "speed"]
+
+
+def test_three_scenes_decide_nothing() -> None:
+    found = results(
+        scenes=3, rows=matching_rows({"a": 5.0, "b": 1.0}, scenes=3), encoders=[encoder("a"), encoder("b")]
+    )
+    assert {line["verdict"] for line in found.differences} == {"too few scenes"}
+
+
+def test_selected_layer_stands_for_the_encoder() -> None:
+    found = results(
+        selections=[
+            {"probe": "matching", "data": DATA, "encoder": "trained", "selected": {"layer": {"chosen": 1}}}
         ]
-        assert line["epe"] == pytest.approx(sum(mine) / len(mine))
-        assert float(printed["epe"]) == line["epe"]
+    )
+    lines = found.final("matching", DATA, "knn", "kept")
+    assert {label: line["layer"] for label, line in lines.items()} == {
+        "trained": 1, "random:mum_vittiny_patch8": 2, "pixels": 2
+    }  # fmt: skip
 
 
-def test_differences_are_first_minus_others(finished: Path) -> None:
-    results = json.loads((finished / "results.json").read_text())
-    means = {
-        row["encoder"]: row["epe"]
-        for row in results["table"]
-        if row["reading"] == "knn" and row["position"] == "kept"
-    }
-    (difference,) = [d for d in results["differences"] if d["position"] == "kept"]
-    assert (difference["encoder"], difference["minus"]) == ("pixels:8", "fine")
-    assert difference["epe"] == pytest.approx(means["pixels:8"] - means["fine"])
+def test_summary_leads_with_the_probes_own_reading_and_position_kept(made: Results) -> None:
+    assert made.leading("matching", DATA) == ("linear", "kept")
+    assert made.leading("pose", DATA) == ("poselib-mutual", "kept")
+    assert {line["encoder"] for line in made.baselines("matching", DATA)} == {
+        "same position", "oracle (8 x 8)", "chance (8 x 8)"
+    }  # fmt: skip
+
+
+def test_finished_folder_is_returned(made: Results, folder: Path, tmp_path: Path) -> None:
+    assert read_finished(folder, made.identity, PROBES).table == made.table
+    assert read_finished(tmp_path / "nothing", made.identity, PROBES) is None
+
+
+def test_another_configuration_is_refused_without_force(made: Results, folder: Path) -> None:
+    other = made.identity | {"settings": {"size": 128, "seeds": [0, 1]}}
+    with pytest.raises(
+        ProbeError, match=r"another configuration \(it differs in size \(64 -> 128\)\).*--force"
+    ):
+        read_finished(folder, other, PROBES)
+    assert read_finished(folder, other, PROBES, force=True) is None
+
+
+def test_folder_with_a_file_gone_is_not_finished(made: Results, tmp_path: Path) -> None:
+    made.write(tmp_path, "page")
+    (tmp_path / "rows-pose.csv").unlink()
+    assert read_finished(tmp_path, made.identity, PROBES) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("[]", "not a result of the probes"), ("{", "not a result"), ('{"format": 99}', "of format 99")],
+)
+def test_foreign_results_file_is_refused(tmp_path: Path, content: str, message: str) -> None:
+    (tmp_path / "results.json").write_text(content)
+    with pytest.raises(ProbeError, match=message):
+        Results.read(tmp_path, PROBES)
+    with pytest.raises(ProbeError, match=message):
+        read_finished(tmp_path, {}, PROBES)
+    assert read_finished(tmp_path, {}, PROBES, force=True) is None
+
+
+def test_folder_that_is_none_or_unfinished_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ProbeError, match="is no folder"):
+        Results.read(tmp_path / "nowhere", PROBES)
+    with pytest.raises(ProbeError, match="did not finish"):
+        Results.read(tmp_path, PROBES)
+    (tmp_path / "file").touch()
+    with pytest.raises(ProbeError, match="is a file"):
+        read_finished(tmp_path / "file", {}, PROBES)
+
+
+def test_kill_while_writing_leaves_no_finished_folder(
+    made: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made.write(tmp_path, "old")
+
+    def die(path: Path, data: str) -> None:
+        if path.name == "table.csv":
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("probes.results.write_whole", die)
+    with pytest.raises(ProbeError, match="cannot be written"):
+        made.write(tmp_path, "new")
+    assert not (tmp_path / "results.json").exists()
+
+
+def test_rows_of_a_probe_that_is_gone_do_not_stay(made: Results, tmp_path: Path) -> None:
+    made.write(tmp_path, "")
+    results(rows=matching_rows({"a": 1.0, "b": 2.0}), tasks=[task("matching")]).write(tmp_path, "")
+    assert not (tmp_path / "rows-pose.csv").exists()
+
+
+def test_unknown_probe_in_a_folder_names_it(folder: Path) -> None:
+    known = {name: probe for name, probe in PROBES.items() if name != "pose"}
+    with pytest.raises(ProbeError, match="unknown probe 'pose'"):
+        Results.read(folder, known)
+
+
+def test_joined_results_stand_side_by_side() -> None:
+    one = results(rows=matching_rows({"a": 1.0, "pixels": 2.0}), encoders=[encoder("a"), encoder("pixels")])
+    two = results(rows=matching_rows({"b": 1.0, "pixels": 2.0}), encoders=[encoder("b"), encoder("pixels")])
+    found = Results.join([one, two])
+    assert found.labels == ["a", "pixels", "b"]
+    assert len(found.rows) == len(one.rows) + sum(row["encoder"] == "b" for row in two.rows)
+    assert list(found.final("matching", DATA, "knn", "kept")) == ["a", "pixels", "b"]
+
+
+def test_joining_leaves_the_parts_as_they_were() -> None:
+    one = results(encoders=[encoder("trained", layers=[1])])
+    found = Results.join([one, results(encoders=[encoder("trained", layers=[2])])])
+    assert found.encoders[0]["layers"] == [1, 2]
+    assert one.encoders[0]["layers"] == [1]
+
+
+def test_joined_results_of_other_lists_or_one_name_for_two_are_refused() -> None:
+    one = results()
+    with pytest.raises(ProbeError, match="other lists"):
+        Results.join([one, results(tasks=[task("matching", hash="cd" * 32)])])
+    with pytest.raises(ProbeError, match="two encoders are called 'trained'"):
+        Results.join([one, results(encoders=[encoder("trained", identity={"weights": "other"})])])
+
+
+def test_few_scenes_are_said_once_a_data_set() -> None:
+    facts = {"scenes": 2}
+    notes = scene_notes([task("matching", facts=facts), task("pose", facts=facts), task("pose", data="many")])
+    assert notes == [f"{DATA}: only 2 scenes: the interval is unreliable."]
 
 
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,151 @@
+"""Tables for a paper: one of every encoder and headline, one of each probe on each data set.
+
+They need the package ``booktabs`` and stand in a document by ``\\input{table.tex}``. The best of a column is bold
+and intervals are small; nothing is computed here.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from probes.aggregate import BASELINE, compared
+from probes.probe import Metric, Row
+from probes.words import short_data, shown
+
+if TYPE_CHECKING:
+    from probes.results import Results
+
+COLUMNS = 6
+"""Most metrics of a probe's table."""
+_SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "°": r"$^\circ$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
+    "≤": r"$\le$",
+    "≥": r"$\ge$",
+    "δ": r"$\delta$",
+    "\N{GREEK SMALL LETTER SIGMA}": r"$\sigma$",
+    "²": r"$^2$",
+    "\N{EN DASH}": "--",
+    "∞": r"$\infty$",
+}
+
+
+def tables(results: "Results") -> str:
+    """The file's text."""
+    parts = [
+        "% Written by `python -m probes`; needs \\usepackage{booktabs}.",
+        f"% Configuration {results.hash}",
+        _summary(results),
+    ]
+    parts += [_of_task(results, task["probe"], task["data"]) for task in results.tasks]
+    return "\n".join(part for part in parts if part) + "\n"
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX shows it; what it could not set is left out."""
+    written = "".join(_SPECIAL.get(character, character) for character in text)
+    return written.encode("ascii", "ignore").decode()
+
+
+def _summary(results: "Results") -> str:
+    heads, columns = [], []
+    for task in results.tasks:
+        probe, data = task["probe"], task["data"]
+        metric = results.headline(probe)
+        lines = results.final(probe, data, *results.leading(probe, data))
+        if lines:
+            heads.append(f"{probe}, {short_data(data)}: {metric.label}{_arrow(metric)}")
+            columns.append(_cells(lines, metric))
+    if not columns:
+        return ""
+    body = [[escape(label), *(column.get(label, "--") for column in columns)] for label in results.labels]
+    caption = "Frozen features: the headline of every probe, with 95\\,\\% intervals over scenes."
+    return _table(caption, ["encoder", *heads], body)
+
+
+def _of_task(results: "Results", probe: str, data: str) -> str:
+    metrics = compared(results.probes[probe])
+    rest = [metric for metric in results.probes[probe].metrics if metric not in metrics]
+    metrics = [*metrics, *rest][:COLUMNS]
+    body: list[list[str]] = []
+    kinds = dict.fromkeys(
+        (line["reading"], line["position"])
+        for line in results.table
+        if (line["probe"], line["data"]) == (probe, data) and line["reading"] != BASELINE
+    )
+    for reading, position in kinds:
+        lines = results.final(probe, data, reading, position)
+        cells = [_cells(lines, metric) for metric in metrics]
+        kind = reading if position == "kept" else f"{reading}, position removed"
+        body += [
+            [escape(kind if k == 0 else ""), escape(label), *(c.get(label, "--") for c in cells)]
+            for k, label in enumerate(lines)
+        ]
+    body += [
+        ["", escape(line["encoder"]), *(_cell(line, metric, best=False) for metric in metrics)]
+        for line in results.baselines(probe, data)
+    ]
+    if not body:
+        return ""
+    heads = ["reading", "encoder", *(f"{metric.label}{_unit(metric)}{_arrow(metric)}" for metric in metrics)]
+    title = f"{results.probes[probe].title} on {short_data(data)}"
+    return _table(escape(title) + ", with 95\\,\\% intervals over scenes.", heads, body)
+
+
+def _cells(lines: Mapping[str, Row], metric: Metric) -> dict[str, str]:
+    values = {label: line[metric.name] for label, line in lines.items() if line[metric.name] is not None}
+    best = best_of(values.values(), metric) if len(values) > 1 else None
+    return {label: _cell(lines[label], metric, best=value == best) for label, value in values.items()}
+
+
+def best_of(values: Iterable[float], metric: Metric) -> float:
+    """The best of some scores."""
+    return min(values) if metric.better == "less" else max(values)
+
+
+def _cell(line: Row, metric: Metric, *, best: bool) -> str:
+    value = line.get(metric.name)
+    if value is None:
+        return "--"
+    text = escape(shown(value, metric))
+    text = rf"\textbf{{{text}}}" if best else text
+    lo, hi = line[f"{metric.name}_lo"], line[f"{metric.name}_hi"]
+    if lo is None or hi is None:
+        return text
+    return rf"{text} {{\scriptsize [{escape(shown(lo, metric))}, {escape(shown(hi, metric))}]}}"
+
+
+def _unit(metric: Metric) -> str:
+    return f" [{metric.unit}]" if metric.unit else ""
+
+
+def _arrow(metric: Metric) -> str:
+    return " (less)" if metric.better == "less" else " (more)"
+
+
+def _table(caption: str, heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
+    words = next((k for k, cell in enumerate(heads) if cell == "encoder"), 0) + 1
+    marks = {" (less)": r" $\downarrow$", " (more)": r" $\uparrow$"}
+
+    def head(text: str) -> str:
+        for mark, arrow in marks.items():
+            if text.endswith(mark):
+                return escape(text.removesuffix(mark)) + arrow
+        return escape(text)
+
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{caption}}}",
+        r"\centering\small",
+        rf"\begin{{tabular}}{{{'l' * words}{'r' * (len(heads) - words)}}}",
+        r"\toprule",
+        " & ".join(map(head, heads)) + r" \\",
+        r"\midrule",
+        *(" & ".join(cells) + r" \\" for cells in body),
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines)

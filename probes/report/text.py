@@ -1,0 +1,59 @@
+"""The scores for a terminal."""
+
+from collections.abc import Sequence
+
+from probes.aggregate import BASELINE, compared
+from probes.probe import Metric, Row
+from probes.results import Results
+from probes.words import shown
+
+
+def table(results: Results) -> str:
+    """A table for each probe and data set: the tested metrics with intervals, then the notes."""
+    lines: list[str] = []
+    for task in results.tasks:
+        probe = results.probes[task["probe"]]
+        metrics = compared(probe)
+        mine = [
+            line for line in results.table if (line["probe"], line["data"]) == (task["probe"], task["data"])
+        ]
+        if not mine:
+            continue
+        scenes = max(line["scenes"] for line in mine)
+        lines += [
+            f"{probe.title} on {task['data']}: {_counts(mine)}" + (" [95 % over scenes]" * (scenes > 1))
+        ]
+        heads = [f"{m.label}{f' ({m.unit})' if m.unit else ''}" for m in metrics]
+        cells = [["reading", "position", "encoder", "layer", *heads]]
+        kinds = list(dict.fromkeys((line["reading"], line["position"]) for line in mine))
+        order = sorted(kinds, key=lambda kind: (kind[0] == BASELINE, [reading for reading, _ in kinds].index(kind[0])))
+        for line in sorted(mine, key=lambda line: order.index((line["reading"], line["position"]))):
+            layer = "" if line["layer"] is None else str(line["layer"])
+            cells.append([line["reading"], line["position"], line["encoder"], layer])
+            cells[-1] += [with_interval(line, metric) for metric in metrics]
+        lines += columns(cells)
+    return "\n".join([*lines, *results.notes])
+
+
+def columns(cells: Sequence[Sequence[str]]) -> list[str]:
+    """Rows of cells as lines, each column as wide as its widest cell."""
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return [
+        "  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def with_interval(line: Row, metric: Metric) -> str:
+    """A score of the table's line with its interval, where it has one."""
+    lo, hi = line.get(f"{metric.name}_lo"), line.get(f"{metric.name}_hi")
+    score = shown(line.get(metric.name), metric)
+    return score if lo is None or hi is None else f"{score} [{shown(lo, metric)}, {shown(hi, metric)}]"
+
+
+def _counts(lines: Sequence[Row]) -> str:
+    items, scenes = (max(line[name] for line in lines) for name in ("items", "scenes"))
+    failed = sum(line["failed"] for line in lines)
+    return f"{items:,} item{'s' * (items != 1)} of {scenes:,} scene{'s' * (scenes != 1)}" + (
+        f", {failed:,} failed (listed in the report)" if failed else ""
+    )
