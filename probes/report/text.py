@@ -26,7 +26,9 @@ def table(results: Results) -> str:
         heads = [f"{m.label}{f' ({m.unit})' if m.unit else ''}" for m in metrics]
         cells = [["reading", "position", "encoder", "layer", *heads]]
         kinds = list(dict.fromkeys((line["reading"], line["position"]) for line in mine))
-        order = sorted(kinds, key=lambda kind: (kind[0] == BASELINE, [reading for reading, _ in kinds].index(kind[0])))
+        order = sorted(
+            kinds, key=lambda kind: (kind[0] == BASELINE, [reading for reading, _ in kinds].index(kind[0]))
+        )
         for line in sorted(mine, key=lambda line: order.index((line["reading"], line["position"]))):
             layer = "" if line["layer"] is None else str(line["layer"])
             cells.append([line["reading"], line["position"], line["encoder"], layer])
