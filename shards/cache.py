@@ -53,9 +53,10 @@ class Bytes:
         """Up to `size` bytes from position `offset` on; fewer where the file ends."""
         return os.pread(self.descriptor, size, offset - self.base) if offset >= self.base else b""
 
-    def __del__(self) -> None:
+    def __del__(self, _close: Callable[[int], None] = os.close) -> None:
+        # Bound early: when the interpreter ends, the module may go before its last file.
         if self.descriptor >= 0:
-            os.close(self.descriptor)
+            _close(self.descriptor)
 
 
 class Unkept:

@@ -29,7 +29,7 @@ from shards.sources.json_files import read_json
 from shards.sources.reduced import reduced_intrinsics
 
 _LICENCE = "CC-BY-NC-4.0"
-_FRAMES, _SEQUENCES = "frame_annotations.jgz", "sequence_annotations.jgz"
+FRAMES, SEQUENCES = "frame_annotations.jgz", "sequence_annotations.jgz"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +67,9 @@ def find(paths: Sequence[Path], options: Options) -> Iterator[SequenceTask]:
     """The sequences of the categories at or directly below `paths`, in natural order."""
     check_folders(paths)
     for path in paths:
-        categories = [f for f in (path, *children(path)) if (f / _FRAMES).is_file()]
+        categories = [f for f in (path, *children(path)) if (f / FRAMES).is_file()]
         if not categories:
-            raise ShardsError(f"{path} holds no {_FRAMES}: name CO3D's root or the folder of a category")
+            raise ShardsError(f"{path} holds no {FRAMES}: name CO3D's root or the folder of a category")
         for category in categories:
             yield from _find_sequences(category, options)
 
@@ -151,13 +151,13 @@ def to_pixels(viewpoint: dict[str, Any], height: int, width: int) -> np.ndarray:
 
 
 def _find_sequences(category: Path, options: Options) -> Iterator[SequenceTask]:
-    sets = None if options.set_list == "none" else _read_set_list(category, options.set_list)
+    sets = None if options.set_list == "none" else read_set_list(category, options.set_list)
     quality = {
         annotated["sequence_name"]: annotated.get("viewpoint_quality_score")
-        for annotated in _objects(category / _SEQUENCES, "sequence_name")
+        for annotated in read_annotations(category / SEQUENCES, "sequence_name")
     }
     sequences: dict[str, list[dict[str, Any]]] = {name: [] for name in quality}
-    for row in _objects(category / _FRAMES, "sequence_name", "frame_number", "image"):
+    for row in read_annotations(category / FRAMES, "sequence_name", "frame_number", "image"):
         sequences.setdefault(row["sequence_name"], []).append(row)
         row.pop("mask", None)
     for sequence in sorted(sequences, key=natural_key):
@@ -176,7 +176,7 @@ def _find_sequences(category: Path, options: Options) -> Iterator[SequenceTask]:
             dropped = f"not in set list {options.set_list}"
         yield SequenceTask(
             name=name,
-            annotations=category / _FRAMES,
+            annotations=category / FRAMES,
             folder=category / sequence,
             rows=b"" if dropped else zlib.compress(json.dumps(kept, separators=(",", ":")).encode()),
             left_out=() if dropped else tuple(left_out),
@@ -187,12 +187,12 @@ def _find_sequences(category: Path, options: Options) -> Iterator[SequenceTask]:
         )
 
 
-_Sets = dict[tuple[str, int], set[str]]
+Sets = dict[tuple[str, int], set[str]]
 """(sequence, frame number) -> the sets it is in."""
 
 
 def _choose(
-    rows: list[dict[str, Any]], sets: _Sets | None, set_list: str
+    rows: list[dict[str, Any]], sets: Sets | None, set_list: str
 ) -> tuple[Literal["train", "val"] | None, list[dict[str, Any]], list[tuple[str, str]]]:
     """(split, the frames that belong to it, those left out and why) of a sequence."""
     if sets is None:
@@ -217,7 +217,8 @@ def _choose(
     return train_or_val, kept, left_out
 
 
-def _read_set_list(category: Path, name: str) -> _Sets:
+def read_set_list(category: Path, name: str) -> Sets:
+    """The sets of a category's list; ShardsError where it is not there, with those that are, or is no list."""
     path = category / "set_lists" / f"set_lists_{name}.json"
     if not path.is_file():
         there = sorted(p.stem.removeprefix("set_lists_") for p in path.parent.glob("set_lists_*.json"))
@@ -225,7 +226,7 @@ def _read_set_list(category: Path, name: str) -> _Sets:
             f"{path} does not exist: name another --set-list ({', '.join([*there, 'none'])});"
             " none takes evaluation sequences too"
         )
-    sets: _Sets = {}
+    sets: Sets = {}
     try:
         for part, frames in read_json(path).items():
             for sequence, number, *_ in frames:
@@ -239,7 +240,7 @@ def _read_set_list(category: Path, name: str) -> _Sets:
     return sets
 
 
-def _objects(path: Path, *needed: str) -> Iterator[dict[str, Any]]:
+def read_annotations(path: Path, *needed: str) -> Iterator[dict[str, Any]]:
     """The objects of a gzipped JSON list, one at a time; ShardsError where it is none or one lacks a field."""
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:

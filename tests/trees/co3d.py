@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,57 @@ def write(root: Path, world: World) -> dict[str, View]:
     }
 
 
+SCORED, OTHER, TRAINED = "apple/540_79043_153212", "teddybear/101_11758_21048", "apple/12_90_489"
+"""Of the test set: sequences that are scored, in the two intrinsics formats, and one to train on."""
+SHORT, BAD, UNSEEN = "apple/372_41112_81867", "teddybear/9_9_9", "kite/399_51022_100078"
+"""Of the test set too, but not scored: of nine frames, of poor quality, of no category that is scored."""
+
+
+def write_test_set(root: Path, world: World) -> dict[str, View]:
+    """Write sequences of all views of the test set of `fewview_dev`; returns those that are scored or trained on.
+
+    The scored ones have two frames more whose cameras are broken, and one that the set list does not name.
+    """
+    parts = {SCORED: "test", OTHER: "test", TRAINED: "train", SHORT: "test", BAD: "test", UNSEEN: "test"}
+    for category in ("apple", "teddybear", "kite"):
+        (root / category / "set_lists").mkdir(parents=True)
+        rows: list[dict[str, Any]] = []
+        sets: dict[str, list] = {"train": [], "val": [], "test": []}
+        for sequence in (s for s in parts if s.startswith(category)):
+            views = world.views[:9] if sequence == SHORT else world.views
+            written = [_write_frame(root, sequence, i, view, bounds=(OTHER,)) for i, view in enumerate(views)]
+            if sequence in {SCORED, OTHER}:
+                for number, broken in ((100, [1e6, 0.0, 0.0]), (101, [float("nan"), 0.0, 0.0])):
+                    viewpoint = written[0]["viewpoint"] | {"T": broken}
+                    written.append(written[0] | {"frame_number": number, "viewpoint": viewpoint})
+                unlisted = [written[1] | {"frame_number": 102}]
+            else:
+                unlisted = []
+            sets[parts[sequence]] += [
+                [row["sequence_name"], row["frame_number"], row["image"]["path"]] for row in written
+            ]
+            rows += written + unlisted
+        _write_jgz(root / category / "frame_annotations.jgz", rows[::-1])
+        _write_jgz(
+            root / category / "sequence_annotations.jgz",
+            [
+                {
+                    "sequence_name": sequence.split("/")[1],
+                    "category": category,
+                    "viewpoint_quality_score": 0.49 if sequence == BAD else 0.51,
+                }
+                for sequence in parts
+                if sequence.startswith(category)
+            ],
+        )
+        (root / category / "set_lists" / "set_lists_fewview_dev.json").write_text(json.dumps(sets))
+    return {
+        f"{sequence}/images/{_file(i)}.jpg": view
+        for sequence in (SCORED, OTHER, TRAINED)
+        for i, view in enumerate(world.views)
+    }
+
+
 def _file(number: int) -> str:
     return f"frame{5 * number + 8:06d}"
 
@@ -86,7 +138,9 @@ def figures(root: Path) -> Figures:
     return measure("co3d", [root / "tree"], root / "out", views, by="depth")
 
 
-def _write_frame(root: Path, sequence: str, number: int, view: View) -> dict[str, Any]:
+def _write_frame(
+    root: Path, sequence: str, number: int, view: View, bounds: Sequence[str] = (BOUNDS,)
+) -> dict[str, Any]:
     stem = _file(number)
     for kind in ("images", "depths", "depth_masks", "masks"):
         (root / sequence / kind).mkdir(parents=True, exist_ok=True)
@@ -111,7 +165,7 @@ def _write_frame(root: Path, sequence: str, number: int, view: View) -> dict[str
             "mask_path": f"{sequence}/depth_masks/{stem}.png",
         },
         "mask": {"path": f"{sequence}/masks/{stem}.png", "mass": 0.0},
-        "viewpoint": _viewpoint(view, "ndc_isotropic" if sequence != BOUNDS else "ndc_norm_image_bounds"),
+        "viewpoint": _viewpoint(view, "ndc_norm_image_bounds" if sequence in bounds else "ndc_isotropic"),
         "meta": None,
     }
 
