@@ -89,6 +89,11 @@ def patch_of(points: NDArray, rows: int, columns: int, size: int) -> NDArray:
     return (row * columns + column).astype(np.int64)
 
 
+def patch_step(grid: tuple[int, int], size: int) -> float:
+    """One patch of a grid laid over a square image, in px of it."""
+    return size / max(grid)
+
+
 def viewing_angle(
     points_a: NDArray,
     points_b: NDArray,

@@ -1,209 +1,232 @@
-"""Matching end to end on rendered scenes: what perfect features, noise and nothing at all score."""
+"""Matching on rendered scenes: what perfect features, noise, mere position and nothing at all score."""
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-import shards
-from probes import matching
+from probes.benchmarks import open_benchmark
 from probes.errors import ProbeError
+from probes.features import FeatureMaps
+from probes.frames import Benchmark, FrameList, FramePair
 from probes.linear import LinearConfig
-from probes.metrics import patch_centres
+from probes.matching import PROBE, MatchingTask
+from probes.probe import Settings, Unit
+from tests.probes.truth import NamedEncoder, noise_maps, position_maps, true_maps
 
-QUICK = {"size": 64, "pairs": 24, "train_pairs": 24, "linear": LinearConfig(steps=40, pairs=8)}
-
-
-class Perfect:
-    """Features that are the true 3-D points of the patch centres, as random waves so that cosine means nearness."""
-
-    spec, patch_size, num_layers, run = "perfect", 8, 1, None
-    identity = {"weights": "perfect"}  # noqa: RUF012
-
-    def __init__(self, data: Path) -> None:
-        dataset = shards.open_dataset(data)
-        rng = np.random.default_rng(0)
-        waves, phases = rng.normal(size=(3, 2048)) * 4, rng.uniform(0, 2 * np.pi, 2048)
-        centres = patch_centres(8, 8, 64)
-        homogeneous = np.concatenate([centres, np.ones((64, 1))], axis=1)
-        self._known: dict[bytes, np.ndarray] = {}
-        for number in range(dataset.num_chunks):
-            chunk = dataset.chunk(number)
-            for frame in range(chunk.num_frames):
-                depth = dataset.read_depth(number, frame)[
-                    centres[:, 1].astype(int), centres[:, 0].astype(int)
-                ]
-                rays = homogeneous @ np.linalg.inv(chunk.intrinsics[frame]).T
-                pose = chunk.world_to_camera[frame]
-                world = (rays * depth[:, None] - pose[:, 3]) @ pose[:, :3]
-                image = np.ascontiguousarray(dataset.read_image(number, frame).transpose(2, 0, 1))
-                self._known[image.tobytes()] = np.cos(world @ waves + phases).reshape(8, 8, -1)
-
-    def encode(self, images: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
-        maps = np.stack([self._known[image.numpy().tobytes()] for image in images])
-        return {1: torch.from_numpy(maps).float()}
+GRID = (8, 8)
+CPU = torch.device("cpu")
 
 
-class Noise:
-    """Features that know nothing, different for every call."""
-
-    spec, patch_size, num_layers, run = "noise", 8, 1, None
-    identity = {"weights": "noise"}  # noqa: RUF012
-
-    def encode(self, images: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
-        generator = torch.Generator().manual_seed(int(images.sum()))
-        return {1: torch.randn(len(images), 8, 8, 32, generator=generator)}
+def open_task(data: Benchmark, train: Benchmark | None = None, **changes: object) -> MatchingTask:
+    config = PROBE.config(data, Settings(size=64, preset="small", items=24))
+    linear = LinearConfig(steps=40, pairs=8, queries=32, width=48)
+    return PROBE.open(data, train, replace(config, train_pairs=24, linear=linear, **changes))
 
 
-@pytest.fixture
-def known_encoders(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = matching.open_encoder
-
-    def open_encoder(spec: str, **options: Any) -> Any:
-        return {"perfect": lambda: Perfect(rendered), "noise": Noise}.get(
-            spec, lambda: real(spec, **options)
-        )()
-
-    monkeypatch.setattr(matching, "open_encoder", open_encoder)
+@pytest.fixture(scope="module")
+def data(rendered: Path) -> Benchmark:
+    return open_benchmark(str(rendered))
 
 
-def line(results: matching.Results, **wanted: Any) -> dict[str, Any]:
-    (found,) = [row for row in results.table if all(row[key] == value for key, value in wanted.items())]
-    return found
+@pytest.fixture(scope="module")
+def task(data: Benchmark) -> MatchingTask:
+    return open_task(data, data)
 
 
-@pytest.mark.usefixtures("known_encoders")
-def test_perfect_features_reach_the_floor_of_the_grid_and_noise_scores_at_chance(rendered: Path) -> None:
-    results = matching.run(["perfect", "noise"], [str(rendered)], readings=["knn"], **QUICK)
-    oracle = line(results, encoder="oracle (8 x 8)")
-    chance = line(results, encoder="chance (8 x 8)")
-    perfect = line(results, encoder="perfect", position="kept")
-    noise = line(results, encoder="noise", position="kept")
-    assert oracle["pck_patch"] == 1
-    assert oracle["epe"] <= perfect["epe"] < oracle["epe"] + 1
-    assert perfect["pck_patch"] > 0.95
-    assert abs(noise["epe"] - chance["epe"]) < 2
-    assert abs(noise["pck_patch"] - chance["pck_patch"]) < 0.03
+@pytest.fixture(scope="module")
+def perfect(task: MatchingTask) -> Unit:
+    return task.score(NamedEncoder(), {1: true_maps(task.frames, GRID)}, CPU)
 
 
-@pytest.mark.usefixtures("known_encoders")
-def test_the_linear_probe_learns_from_scenes_that_are_not_scored(rendered: Path) -> None:
-    results = matching.run(["perfect"], [str(rendered)], readings=["linear"], baselines=False, **QUICK)
-    assert line(results, encoder="perfect", reading="linear", position="kept")["pck_patch"] > 0.8
-    assert {row["reading"] for row in results.rows} == {"linear", "linear-soft"}
-    assert results.train_data[0]["split"] == "train"
+def knn(task: MatchingTask, maps: FeatureMaps) -> Unit:
+    task.readings, readings = ("knn",), task.readings
+    try:
+        return task.score(NamedEncoder(), {1: maps}, CPU)
+    finally:
+        task.readings = readings
 
 
-def test_the_same_run_gives_the_same_rows_from_memory_and_from_the_cache(
-    rendered: Path, tmp_path: Path
-) -> None:
-    arguments = (["random:mum_vittiny_patch8", "pixels"], [str(rendered)])
-    first = matching.run(*arguments, **QUICK)
-    second = matching.run(*arguments, cache=tmp_path, **QUICK)
-    third = matching.run(*arguments, cache=tmp_path, **QUICK)
-    assert first.rows == second.rows == third.rows
-    assert first.hash == third.hash
+def mean(rows: Sequence[dict], metric: str, **wanted: object) -> float:
+    found = [row[metric] for row in rows if all(row[key] == value for key, value in wanted.items())]
+    assert found
+    return float(np.mean(found))
 
 
-def test_every_pair_has_a_row_for_every_reading_and_variant(rendered: Path) -> None:
-    results = matching.run(["pixels:8"], [str(rendered)], **QUICK)
-    pairs = {row["pair"] for row in results.rows}
-    assert len(pairs) == results.data[0]["pairs"]
+def floor(task: MatchingTask, name: str, metric: str) -> float:
+    return mean(task.baselines([GRID]), metric, encoder=f"{name} (8 x 8)")
+
+
+def test_perfect_features_reach_the_floor_of_the_grid(task: MatchingTask, perfect: Unit) -> None:
+    oracle = floor(task, "oracle", "epe")
+    assert floor(task, "oracle", "pck_patch") == 1
+    found = mean(perfect.rows, "epe", reading="knn", position="kept")
+    assert oracle <= found < oracle + 1
+    assert mean(perfect.rows, "pck_patch", reading="knn", position="kept") > 0.95
+
+
+def test_noise_scores_at_chance(task: MatchingTask) -> None:
+    rows = knn(task, noise_maps(len(task.frames), GRID)).rows
+    assert abs(mean(rows, "epe", position="kept") - floor(task, "chance", "epe")) < 2
+    assert abs(mean(rows, "pck_patch", position="kept") - floor(task, "chance", "pck_patch")) < 0.03
+
+
+def test_truth_of_shuffled_images_is_matched_at_chance(task: MatchingTask) -> None:
+    order = np.random.Generator(np.random.Philox(key=[1, 0])).permutation(task.facts["images"])
+    maps = true_maps(task.frames, GRID)
+    rest = range(len(order), len(task.frames))
+    rows = knn(task, FeatureMaps.joined([maps.part(order), maps.part(rest)])).rows
+    scene = {index: task.frames.frames[at].scene for index, at in enumerate(order)}
+    apart = {pair.name for pair in task.pairs if scene[pair.a] != scene[pair.b]}
+    assert len(apart) > 10
+    found = mean([row for row in rows if row["item"] in apart], "epe", position="kept")
+    assert abs(found - floor(task, "chance", "epe")) < 4
+
+
+def test_position_removed_takes_away_a_feature_that_is_only_position(task: MatchingTask) -> None:
+    rows = knn(task, position_maps(len(task.frames), GRID)).rows
+    assert mean(rows, "epe", position="kept") == pytest.approx(floor(task, "same position", "epe"))
+    assert abs(mean(rows, "epe", position="removed") - floor(task, "chance", "epe")) < 2
+
+
+def test_same_position_is_the_distance_that_points_moved(task: MatchingTask) -> None:
+    # Queries stand at the centres of an 8 x 8 grid, so no rounding comes between.
+    moved = [np.linalg.norm(pair.targets - pair.queries, axis=1).mean() for pair in task.pairs]
+    assert floor(task, "same position", "epe") == pytest.approx(np.mean(moved))
+
+
+def test_the_linear_readings_learn_from_scenes_that_are_not_scored(task: MatchingTask, perfect: Unit) -> None:
+    assert mean(perfect.rows, "pck_patch", reading="linear", position="kept") > 0.8
+    assert not {task.frames.names[i] for p in task.pairs for i in (p.a, p.b)} & {
+        frame.name for frame in task.frames.frames[task.facts["images"] :]
+    }
+
+
+def test_every_pair_has_a_row_for_every_reading_and_variant(task: MatchingTask, perfect: Unit) -> None:
+    names = sorted(pair.name for pair in task.pairs)
     for reading in ("knn", "linear", "linear-soft"):
         for position in ("kept", "removed"):
-            rows = results.select(encoder="pixels:8", reading=reading, position=position)
-            assert {row["pair"] for row in rows} == pairs
-            assert len(rows) == len(pairs)
+            rows = [r for r in perfect.rows if (r["reading"], r["position"]) == (reading, position)]
+            assert sorted(row["item"] for row in rows) == names
+    assert len(perfect.rows) == 6 * len(names)
+    json.dumps(perfect.rows)
+    assert {metric.name for metric in PROBE.metrics} <= set(perfect.rows[0])
 
 
-def test_same_position_is_the_distance_that_points_moved(rendered: Path) -> None:
-    from probes.ground_truth import open_pairs
-    from probes.pairs import PairConfig
-
-    results = matching.run(["pixels:8"], [str(rendered)], readings=["knn"], **QUICK)
-    found = open_pairs(str(rendered), PairConfig(size=64, pairs=24))
-    moved = [np.linalg.norm(pair.targets - pair.queries, axis=1).mean() for pair in found.pairs]
-    assert line(results, encoder="same position (8 x 8)")["epe"] == pytest.approx(np.mean(moved))
+def test_the_same_again_is_the_same(task: MatchingTask, perfect: Unit) -> None:
+    again = task.score(NamedEncoder(), {1: true_maps(task.frames, GRID)}, CPU)
+    assert again.rows == perfect.rows
+    np.testing.assert_array_equal(again.arrays["shown"], perfect.arrays["shown"])
 
 
-def test_position_removed_takes_away_a_feature_that_is_only_position(
-    rendered: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Place(Noise):
-        spec = "place"
+def test_a_layer_is_chosen_on_held_out_training_scenes_only(data: Benchmark) -> None:
+    task = open_task(data, data, layers="all", readings=("knn", "linear"), angles=(0.0, 180.0))
+    assert task.facts["held_out_scenes"] == 1
+    scored, count = task.facts["images"], len(task.frames)
+    good, bad = true_maps(task.frames, GRID), noise_maps(count, GRID, 512)
 
-        def encode(self, images: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
-            place = torch.eye(64).reshape(1, 8, 8, 64).expand(len(images), -1, -1, -1) * 10
-            generator = torch.Generator().manual_seed(int(images.sum()))
-            return {1: place + 0.1 * torch.randn(len(images), 8, 8, 64, generator=generator)}
+    def unit(first: FeatureMaps, second: FeatureMaps) -> Unit:
+        return task.score(NamedEncoder(num_layers=2), {1: first, 2: second}, CPU)
 
-    monkeypatch.setattr(matching, "open_encoder", lambda spec, **_: Place())
-    results = matching.run(["place"], [str(rendered)], readings=["knn"], **QUICK)
-    same = line(results, encoder="same position (8 x 8)")["epe"]
-    chance = line(results, encoder="chance (8 x 8)")["epe"]
-    assert line(results, encoder="place", position="kept")["epe"] == pytest.approx(same)
-    assert abs(line(results, encoder="place", position="removed")["epe"] - chance) < 2
+    def half(test: FeatureMaps, train: FeatureMaps) -> FeatureMaps:
+        return FeatureMaps.joined([test.part(range(scored)), train.part(range(scored, count))])
 
-
-def test_all_layers_have_rows(rendered: Path) -> None:
-    results = matching.run(
-        ["random:mum_vittiny_patch8"],
-        [str(rendered)],
-        readings=["knn"],
-        layers="all",
-        baselines=False,
-        **QUICK,
+    # Layer 1 is good where it is scored, layer 2 where it may be looked at.
+    found = unit(half(good, bad), half(bad, good))
+    assert found.selections["layer"]["best"]["knn, position kept"] == 2
+    assert found.selections["layer"]["best"]["linear, position kept"] == 2
+    assert sorted({row["layer"] for row in found.rows}) == [1, 2]
+    assert mean(found.rows, "epe", layer=1, reading="knn", position="kept") < mean(
+        found.rows, "epe", layer=2, reading="knn", position="kept"
     )
-    assert sorted({row["layer"] for row in results.rows}) == [1, 2, 3, 4, 5, 6]
 
 
-def test_labels_name_encoders(rendered: Path) -> None:
-    results = matching.run(["raw=pixels:8"], [str(rendered)], readings=["knn"], **QUICK)
-    assert [encoder["label"] for encoder in results.encoders] == ["raw"]
-    with pytest.raises(ProbeError, match="two encoders are called 'a'"):
-        matching.run(["a=pixels:8", "a=pixels:4"], [str(rendered)], readings=["knn"], **QUICK)
+def test_seeds_have_rows_of_their_own_where_something_is_trained(data: Benchmark) -> None:
+    task = open_task(data, data, seeds=(0, 1), readings=("knn", "linear", "linear-learned-t"))
+    maps = noise_maps(len(task.frames), GRID, 16)
+    rows = task.score(NamedEncoder(), {1: maps}, CPU).rows
+    assert {row["seed"] for row in rows if row["reading"] == "knn"} == {None}
+    for reading in ("linear", "linear-learned-t"):
+        assert {row["seed"] for row in rows if row["reading"] == reading} == {0, 1}
 
 
-def test_the_default_size_fits_the_images(rendered: Path) -> None:
-    results = matching.run(["pixels"], [str(rendered)], readings=["knn"], pairs=6)
-    assert results.identity["config"]["size"] == 64
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"readings": ["kn"]}, "unknown reading 'kn'; did you mean 'knn'"),
-        ({"size": 4}, "at least 8"),
-        ({"readings": []}, "no reading"),
-    ],
-)
-def test_bad_options_are_refused(rendered: Path, changes: dict, message: str) -> None:
-    with pytest.raises(ProbeError, match=message):
-        matching.run(["pixels:4"], [str(rendered)], **QUICK | changes)
-
-
-def test_images_that_are_scored_are_never_trained_on(testdata: Any) -> None:
-    spec = f"colmap:{testdata('data/real/strecha_fountain_p11')}"
-    with pytest.raises(ProbeError, match="all images of the training data are also scored"):
-        matching.run(["pixels"], [spec], train_data=[spec], readings=["linear"], **QUICK)
-    with pytest.raises(ProbeError, match="name other scenes with --train-data"):
-        matching.run(["pixels"], [spec], readings=["linear"], **QUICK)
-    results = matching.run(["pixels"], [spec], **QUICK)
-    assert "one scene only" in results.notes[0]
-    assert results.table[0]["epe_lo"] is None
-
-
-def test_training_data_without_a_pair_is_left_out_and_said(testdata: Any) -> None:
-    """A walk straight down a street has no two views that look at its points from ten degrees apart."""
-    street, kitchen, fountain = (
-        f"colmap:{testdata(f'data/real/{scene}')}"
-        for scene in ("opensfm_lund", "vggt_kitchen", "strecha_fountain_p11")
+def test_the_evaluated_size_is_the_unit_of_errors(data: Benchmark) -> None:
+    small, large = (
+        PROBE.open(data, None, PROBE.config(data, Settings(size=size, preset="small", items=60)))
+        for size in (64, 128)
     )
-    results = matching.run(["pixels"], [fountain], train_data=[street, kitchen], readings=["linear"], **QUICK)
-    assert [described["data"] for described in results.train_data] == [kitchen]
-    assert any("opensfm_lund" in note and "no pair of views" in note for note in results.notes)
-    with pytest.raises(ProbeError, match="opensfm_lund' has no pair of views"):
-        matching.run(["pixels"], [fountain], train_data=[street], readings=["linear"], **QUICK)
+    assert floor(large, "same position", "epe") == pytest.approx(
+        2 * floor(small, "same position", "epe"), rel=0.1
+    )
+    assert any("were enlarged" in note for note in large.notes)
+
+
+def test_without_training_data_only_untrained_readings_are_taken(data: Benchmark) -> None:
+    assert open_task(data).readings == ("knn",)
+    with pytest.raises(ProbeError, match=r"nothing to train linear readings on.*--train-data"):
+        open_task(data, readings=("linear",))
+
+
+def test_images_that_are_scored_are_never_trained_on(data: Benchmark) -> None:
+    with pytest.raises(ProbeError, match="are also scored"):
+        open_task(data, replace(data, train=data.test))
+
+
+def test_the_recipe_follows_the_preset_and_the_list(data: Benchmark) -> None:
+    small = PROBE.config(data, Settings(size=64, preset="small"))
+    standard = PROBE.config(data, Settings(size=448))
+    assert small.pairs < standard.pairs == 384
+    assert "linear-learned-t" in standard.readings
+    listed = FrameList(
+        frames=data.test.frames,
+        pairs=tuple(FramePair(name=str(i), scene="s", a=0, b=1) for i in range(1500)),
+    )
+    assert PROBE.config(replace(data, test=listed), Settings(size=448)).pairs == 1500
+    assert PROBE.config(data, Settings(size=64, items=7)).pairs == 7
+    # Readings of other probes may stand beside this one's.
+    asked = Settings(size=64, readings=("poselib-linear", "knn"))
+    assert PROBE.config(data, asked).readings == ("knn",)
+
+
+def test_data_without_truth_are_refused_with_the_reason(data: Benchmark) -> None:
+    blind = FrameList(frames=tuple(replace(frame, depth=None) for frame in data.test.frames))
+    assert "no true correspondences" in PROBE.refuses(replace(data, test=blind))
+    assert PROBE.refuses(data) is None
+
+
+def test_flat_scenes_are_matched_by_their_homographies(data: Benchmark) -> None:
+    shift = np.array([[1.0, 0, 8], [0, 1, 0], [0, 0, 1]])
+    frames = tuple(
+        replace(frame, depth=None, intrinsics=None, world_to_camera=None) for frame in data.test.frames[:2]
+    )
+    listed = FrameList(frames=frames, pairs=(FramePair(name="flat", scene="s", a=0, b=1, homography=shift),))
+    flat = replace(data, test=listed)
+    assert PROBE.refuses(flat) is None
+    found = open_task(flat)
+    (row,) = [r for r in found.baselines([GRID]) if r["encoder"] == "same position (8 x 8)"]
+    assert (row["epe"], row["angle"], row["points"]) == (8, None, 56)
+
+
+def test_pictures_show_best_median_and_worst_with_every_encoder(task: MatchingTask, perfect: Unit) -> None:
+    noise = task.score(NamedEncoder(), {1: noise_maps(len(task.frames), GRID)}, CPU)
+    shown = task.exhibits({"truth-teller": perfect, "noise": noise})
+    assert [exhibit.title for exhibit in shown] == ["Best pair", "Median pair", "Worst pair"]
+    for exhibit in shown:
+        assert [panel.label for panel in exhibit.panels] == ["truth", "truth-teller", "noise"]
+        assert all("http" not in panel.content.replace("http://www.w3.org", "") for panel in exhibit.panels)
+        dashed = [panel.content.count("stroke-dasharray") for panel in exhibit.panels]
+        assert dashed[0] == 0
+        assert dashed[1] < dashed[2]
+
+
+def test_tracks_of_a_model_of_photographs_are_matched(testdata: Callable[[str], Path]) -> None:
+    fountain = open_benchmark(f"colmap:{testdata('data/real/strecha_fountain_p11')}")
+    assert PROBE.refuses(fountain) is None
+    task = open_task(fountain)
+    assert task.facts["truth"] == "tracks"
+    rows = task.score(NamedEncoder(), {1: noise_maps(len(task.frames), GRID)}, CPU).rows
+    assert all(row["points"] >= 16 and 10 <= row["angle"] <= 60 for row in rows)

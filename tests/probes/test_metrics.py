@@ -9,6 +9,7 @@ from probes.metrics import (
     end_point_errors,
     patch_centres,
     patch_of,
+    patch_step,
     pck,
     robust_threshold,
     score_chance,
@@ -87,3 +88,8 @@ def test_viewing_angle_ignores_a_camera_turning_on_the_spot() -> None:
     assert viewing_angle(np.array([[50.0, 50.0]]), seen[None], k, k, np.eye(3), turn) == pytest.approx(
         0, abs=1e-5
     )
+
+
+def test_a_patch_is_the_longer_step_of_the_grid() -> None:
+    assert patch_step((8, 8), 64) == 8
+    assert patch_step((4, 8), 64) == 8
