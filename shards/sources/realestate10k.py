@@ -92,7 +92,7 @@ def read(task: ClipTask) -> Scene:
     }
     if not task.frames:
         return Scene(frames=[], dropped="its video is gone: no frames were extracted", **common)
-    rows = _read_clip(task.clip)
+    rows = read_clip(task.clip)
     pictures = {int(p.stem): p for p in list_photographs(task.frames) if p.stem.isdecimal()}
     left_out = [
         (f"{task.frames}/{time:d}", "was not extracted")
@@ -128,7 +128,7 @@ def _frame(row: np.ndarray, picture: Path) -> Frame:
     )
 
 
-def _read_clip(path: Path) -> np.ndarray:
+def read_clip(path: Path) -> np.ndarray:
     """(n, 19) rows by time, each time once."""
     rows = read_rows(path, 19, skip=1)
     return rows[np.unique(rows[:, 0], return_index=True)[1]]

@@ -9,6 +9,7 @@ from tests.trees.figures import Figures, measure
 from tests.trees.world import View, World, render_world
 
 CLIP, GONE, TEST = "000c3ab189999a83", "0017ac0a1bc5d2f1", "00a5a09c68f64b2e"
+SHORT, ELSEWHERE = "0a0f3bd5f3ae9b4b", "2f0c4a1f7a1a8a6b"
 BURST = 3
 """Frames of each moment; only the first shows a view."""
 
@@ -24,6 +25,22 @@ def write(root: Path, world: World) -> dict[str, View]:
     shown |= _write_clip(root, f"test/{TEST}", world.views[half:], extracted=True)
     with (root / "train" / f"{CLIP}.txt").open("a") as file:
         file.write("99999000 0.5 0.9 0.5 0.5 0 0 1 0 0 0 0 1 0 0 0 0 1 0\n")
+    return shown
+
+
+def write_test_set(root: Path, world: World) -> dict[str, View]:
+    """Write two clips of all views to be scored, one to train on, one of nine frames and one whose video is gone;
+    returns what the first three show.
+
+    The second scored clip's frames lie in `frames/test`.
+    """
+    _write_clip(root, f"test/{GONE}", world.views, extracted=False)
+    _write_clip(root, f"test/{SHORT}", world.views[:3], extracted=True)
+    shown: dict[str, View] = {}
+    for clip in (f"test/{TEST}", f"test/{ELSEWHERE}", f"train/{CLIP}"):
+        shown |= _write_clip(root, clip, world.views, extracted=True, burst=1)
+    (root / "frames" / "test").mkdir(parents=True)
+    (root / "test" / ELSEWHERE).rename(root / "frames" / "test" / ELSEWHERE)
     return shown
 
 
@@ -44,13 +61,15 @@ def figures(root: Path) -> Figures:
     )
 
 
-def _write_clip(root: Path, clip: str, views: tuple[View, ...], *, extracted: bool) -> dict[str, View]:
+def _write_clip(
+    root: Path, clip: str, views: tuple[View, ...], *, extracted: bool, burst: int = BURST
+) -> dict[str, View]:
     (root / clip).parent.mkdir(parents=True, exist_ok=True)
     lines, shown = [], {}
     for moment, view in enumerate(views):
         height, width = view.depth.shape
         (fx, _, cx), (_, fy, cy), _ = view.intrinsics
-        for late in range(BURST):
+        for late in range(burst):
             microseconds = 9_800_000 + 200_000 * moment + 33_000 * late  # seven digits, then eight
             numbers = [fx / width, fy / height, cx / width, cy / height, 0.0, 0.0]
             numbers += view.world_to_camera.ravel().tolist()

@@ -31,7 +31,7 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     for name in ("b.jpg", "none.jpg"):
         with pytest.raises(ProbeError, match=name):
             read_picture(tmp_path / name, upright=True)
-    with pytest.raises(ProbeError, match="none.jpg cannot be read"):
+    with pytest.raises(ProbeError, match=r"none.jpg cannot be read"):
         digest_of(tmp_path / "none.jpg")()
 
 
@@ -46,9 +46,9 @@ def test_truth_that_is_gone_or_broken_is_an_error_of_the_user(tmp_path: Path) ->
         raise ValueError("a.png: is broken")
 
     assert truth_of(lambda path: np.ones(3), tmp_path)().sum() == 3
-    with pytest.raises(ProbeError, match="a.png is not there any more"):
+    with pytest.raises(ProbeError, match=r"a.png is not there any more"):
         truth_of(lambda path: None, tmp_path / "a.png")()
-    with pytest.raises(ProbeError, match="a.png: is broken"):
+    with pytest.raises(ProbeError, match=r"a.png: is broken"):
         truth_of(broken, tmp_path)()
 
 
