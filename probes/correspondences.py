@@ -39,6 +39,7 @@ class Correspondent:
     def __init__(self, frames: SquareFrames) -> None:
         self._frames = frames
         self._depths: dict[int, NDArray] = {}
+        self._masks: dict[int, NDArray | None] = {}
         cells = max(1, frames.size // query_step(frames.size))
         self._grid = patch_centres(cells, cells, frames.size)
 
@@ -67,8 +68,9 @@ class Correspondent:
             *(torch.from_numpy(np.ascontiguousarray(v)) for view in views for v in view),
         )
         targets = squares[1].inward(warped.numpy())
-        kept = valid.numpy() & squares[1].contains(targets)
+        kept = self._count(b, targets, valid.numpy() & squares[1].contains(targets))
         known = views[0][0][points[:, 1].astype(int), points[:, 0].astype(int)] > 0
+        known, kept = (self._count(a, self._grid, found) for found in (known, kept))
         share = float(kept.sum() / max(1, known.sum()))
         return self._found(a, b, self._grid[kept], targets[kept], min(1.0, share))
 
@@ -77,7 +79,8 @@ class Correspondent:
         _, in_a, in_b = np.intersect1d(points_a, points_b, return_indices=True)
         squares = self._frames.square(a), self._frames.square(b)
         queries, targets = squares[0].inward(xy_a[in_a]), squares[1].inward(xy_b[in_b])
-        kept = squares[0].contains(queries) & squares[1].contains(targets)
+        kept = self._count(a, queries, squares[0].contains(queries) & squares[1].contains(targets))
+        kept = self._count(b, targets, kept)
         return self._found(a, b, queries[kept], targets[kept], len(in_a) / max(1, len(points_a)))
 
     def _by_homography(self, a: int, b: int, homography: NDArray) -> Correspondences:
@@ -96,6 +99,18 @@ class Correspondent:
         if len(queries) and all(f(i) is not None for f in (k, pose) for i in (a, b)):
             angle = viewing_angle(queries, targets, k(a), k(b), pose(a)[:, :3], pose(b)[:, :3])
         return Correspondences(queries=queries, targets=targets, angle=angle, overlap=overlap)
+
+    def _count(self, index: int, points: NDArray, kept: NDArray) -> NDArray:
+        """Which of the ``kept`` points of a square image (all inside it) its frame's mask lets count."""
+        if index not in self._masks:
+            if len(self._masks) >= 64:
+                self._masks.pop(next(iter(self._masks)))
+            self._masks[index] = self._frames.mask(index)
+        mask = self._masks[index]
+        if mask is None:
+            return kept
+        column, row = np.where(kept[:, None], points, 0).astype(int).T
+        return kept & mask[row, column]
 
     def _depth(self, index: int) -> NDArray:
         if index not in self._depths:

@@ -1,41 +1,37 @@
-"""Pairs from depth and from tracks: geometry, determinism, and what is refused."""
+"""Pairs that are chosen and pairs that are listed: geometry, determinism, and what is refused."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import shards
-from probes.errors import ProbeError
-from probes.ground_truth import content_hash, open_pairs, shortest_side
-from probes.pairs import PairConfig
-from probes.square import Square
+from probes.benchmarks import open_benchmark
+from probes.correspondences import Correspondences
+from probes.errors import NoPairs, ProbeError
+from probes.frames import FrameList, FramePair
+from probes.pairs import PairConfig, PairSet, candidates, choose_pairs, refusal
 
 
-@given(st.integers(16, 900), st.integers(16, 900), st.integers(8, 512))
-def test_outward_undoes_inward(height: int, width: int, size: int) -> None:
-    square = Square(height=height, width=width, size=size)
-    points = np.array([[0.5, 0.5], [width / 3, height / 2]])
-    np.testing.assert_allclose(square.outward(square.inward(points)), points, atol=1e-6)
+@pytest.fixture(scope="module")
+def test(rendered: Path) -> FrameList:
+    return open_benchmark(str(rendered)).test
 
 
-def test_the_square_is_central() -> None:
-    square = Square(height=100, width=200, size=50)
-    np.testing.assert_allclose(square.inward(np.array([[50.0, 0.0], [150.0, 100.0]])), [[0, 0], [50, 50]])
-    assert square.contains(np.array([[0.0, 49.9], [50.0, 10.0]])).tolist() == [True, False]
+def choose(split: FrameList, **options: object) -> PairSet:
+    points = options.pop("points", True)
+    return choose_pairs("data", split, PairConfig(**{"size": 64, **options}), points=points)
 
 
-def test_pairs_of_a_rendered_scene_follow_its_geometry(rendered: Path) -> None:
-    found = open_pairs(str(rendered), PairConfig(size=32, pairs=60, min_queries=6))
+def test_pairs_of_a_rendered_scene_follow_its_geometry(rendered: Path, test: FrameList) -> None:
+    found = choose(test, size=32, pairs=60, min_queries=6)
     dataset = shards.open_dataset(rendered)
     chunks = {dataset.chunk(i).key: i for i in dataset.select("val")}
-    assert found.truth == "depth"
     assert len(found.scenes) == len({pair.scene for pair in found.pairs}) > 1
     for pair in found.pairs[:6]:
-        key, name_a, name_b = pair.name.split("/")
+        (key, name_a), (_, name_b) = (name.split("/") for name in pair.name.split("|"))
         chunk = dataset.chunk(chunks[key])
         a, b = chunk.frame_names.index(name_a), chunk.frame_names.index(name_b)
         k, pose = chunk.intrinsics, chunk.world_to_camera
@@ -49,40 +45,130 @@ def test_pairs_of_a_rendered_scene_follow_its_geometry(rendered: Path) -> None:
         assert 10 <= pair.angle <= 60
         assert len(pair.queries) >= 6
         assert ((pair.targets >= 0) & (pair.targets < 32)).all()
+        # The relative pose takes points of camera a to camera b.
+        in_a, in_b = (world @ pose[i][:, :3].T + pose[i][:, 3] for i in (a, b))
+        moved = in_a @ pair.relative_pose[:, :3].T + pair.relative_pose[:, 3]
+        np.testing.assert_allclose(moved, in_b, atol=1e-6)
 
 
-def test_the_list_is_the_same_every_time_and_its_hash_sees_the_config(rendered: Path) -> None:
-    config = PairConfig(size=64, pairs=12)
-    first, second = open_pairs(str(rendered), config), open_pairs(str(rendered), config)
+def test_the_list_is_the_same_every_time_and_its_hash_sees_the_config(test: FrameList) -> None:
+    first, second = choose(test, pairs=12), choose(test, pairs=12)
     assert [pair.name for pair in first.pairs] == [pair.name for pair in second.pairs]
     assert first.hash == second.hash
-    assert open_pairs(str(rendered), PairConfig(size=32, pairs=12, min_queries=6)).hash != first.hash
-    assert open_pairs(str(rendered), PairConfig(size=64, pairs=6)).hash != first.hash
+    assert choose(test, size=32, pairs=12, min_queries=6).hash != first.hash
+    assert choose(test, pairs=6).hash != first.hash
+    assert choose(test, pairs=12, fit="squash").hash != first.hash
 
 
-def test_pairs_are_spread_over_scenes_and_splits_are_kept_apart(rendered: Path) -> None:
-    scored = open_pairs(str(rendered), PairConfig(size=64, pairs=12))
-    trained = open_pairs(str(rendered), PairConfig(size=64, pairs=12, scenes=2), split="train")
-    counts = [sum(pair.scene == scene for pair in scored.pairs) for scene in scored.scenes]
+def test_pairs_are_spread_over_scenes(test: FrameList) -> None:
+    found = choose(test, pairs=12)
+    counts = [sum(pair.scene == scene for pair in found.pairs) for scene in found.scenes]
     assert max(counts) <= 2
-    assert len(trained.scenes) <= 2
-    assert not set(scored.scenes) & set(trained.scenes)
+    assert len(counts) > 2
 
 
-def test_a_span_of_angles_without_pairs_is_refused_with_the_counts(rendered: Path) -> None:
+def test_only_frames_that_pairs_show_are_kept(test: FrameList) -> None:
+    found = choose(test, pairs=6)
+    assert {index for pair in found.pairs for index in (pair.a, pair.b)} == set(range(len(found.frames)))
+    assert len(found.frames) < len(test.frames)
+    one = found.only(found.pairs[-1:])
+    assert len(one.frames) == 2
+    kept, pair = one.pairs[0], found.pairs[-1]
+    assert kept.name == pair.name
+    assert one.frames.names[kept.a] == found.frames.names[pair.a]
+    assert one.frames.names[kept.b] == found.frames.names[pair.b]
+
+
+def test_pairs_are_formed_within_a_group_only(test: FrameList) -> None:
+    members = test.frames[:4]
+    split = FrameList(
+        frames=tuple(replace(frame, group=group) for frame, group in zip(members, "xxyy", strict=True))
+    )
+    found = choose(split, angles=(0, 180), min_queries=1)
+    groups = dict(zip([frame.name for frame in members], "xxyy", strict=True))
+    assert len(found.pairs) == 2
+    for pair in found.pairs:
+        a, b = pair.name.split("|")
+        assert groups[a] == groups[b]
+
+
+def test_a_span_of_angles_without_pairs_is_refused_with_the_counts(test: FrameList) -> None:
     with pytest.raises(
-        ProbeError, match=r"no pair of views to score: \d+ with viewpoint angle outside 179 to 180"
+        NoPairs, match=r"'data' has no pair of views to score: \d+ with viewpoint angle outside 179 to 180"
     ):
-        open_pairs(str(rendered), PairConfig(size=64, angles=(179, 180)))
+        choose(test, angles=(179, 180))
+
+
+def test_reasons_for_refusal() -> None:
+    config = PairConfig(size=64, angles=(10, 60), min_queries=2)
+
+    def found(points: int, angle: float | None) -> Correspondences:
+        return Correspondences(
+            queries=np.zeros((points, 2)), targets=np.zeros((points, 2)), angle=angle, overlap=None
+        )
+
+    assert refusal(found(2, 10), config) is None
+    assert refusal(found(2, None), config) is None
+    assert "fewer than 2" in refusal(found(1, 30), config)
+    assert "outside 10 to 60" in refusal(found(2, 60.1), config)
+    assert "no depth or tracks" in refusal(None, config)
+
+
+def test_every_pair_of_views_is_a_candidate_once_in_an_order_that_names_decide() -> None:
+    names = [f"{i}.jpg" for i in range(12)]
+    found = list(candidates("scene", names))
+    assert {frozenset(pair) for pair in found} == {frozenset((i, j)) for i in range(12) for j in range(i)}
+    assert len(found) == 66
+    assert 15 < sum(i < j for i, j in found) < 51
+    assert found != list(candidates("other", names))
+
+
+def listed(test: FrameList, **known: object) -> FrameList:
+    """All pairs of the first scene's views as a frozen list."""
+    pairs = tuple(
+        FramePair(name=f"p{a}{b}", scene="listed", a=a, b=b, **known)
+        for a in range(5)
+        for b in range(5)
+        if a != b
+    )
+    return FrameList(frames=test.frames[:5], pairs=pairs)
+
+
+def test_a_frozen_list_is_taken_as_it_is(test: FrameList) -> None:
+    found = choose(listed(test, overlap=0.37), angles=(0, 1))
+    assert len(found.pairs) + sum(found.refused.values()) == 20
+    assert [pair.name for pair in found.pairs] == sorted(pair.name for pair in found.pairs)
+    assert {pair.overlap for pair in found.pairs} == {0.37}
+    assert {pair.scene for pair in found.pairs} == {"listed"}
+
+
+def test_a_part_of_a_frozen_list_is_the_same_part_everywhere(test: FrameList) -> None:
+    split = listed(test)
+    few = {pair.name for pair in choose(split, pairs=6).pairs}
+    turned = FrameList(frames=split.frames, pairs=split.pairs[::-1])
+    assert {pair.name for pair in choose(turned, pairs=6).pairs} == few
+    assert few < {pair.name for pair in choose(split, pairs=12).pairs}
+
+
+def test_listed_pairs_without_points_count_only_where_poses_are_scored(test: FrameList) -> None:
+    split = listed(test)
+    blind = FrameList(frames=tuple(replace(frame, depth=None) for frame in split.frames), pairs=split.pairs)
+    with pytest.raises(NoPairs, match="20 with no point that both views see"):
+        choose(blind)
+    found = choose(blind, points=False)
+    assert len(found.pairs) == 20
+    assert all(pair.queries.shape == (0, 2) and pair.relative_pose is not None for pair in found.pairs)
+
+
+def test_the_pose_that_a_list_states_is_kept(test: FrameList) -> None:
+    own = np.eye(3, 4)
+    assert all((pair.relative_pose == own).all() for pair in choose(listed(test, relative_pose=own)).pairs)
 
 
 def test_tracks_of_a_colmap_model(testdata: Callable[[str], Path]) -> None:
-    spec = f"colmap:{testdata('data/real/strecha_fountain_p11')}"
-    found = open_pairs(spec, PairConfig(size=96))
-    assert found.truth == "tracks"
+    fountain = open_benchmark(f"colmap:{testdata('data/real/strecha_fountain_p11')}")
+    found = choose(fountain.test, size=96)
     assert found.scenes == ["strecha_fountain_p11"]
-    assert shortest_side(spec) == 480
-    assert content_hash(spec) == content_hash(spec)
     assert len(found.pairs) > 20
     for pair in found.pairs:
         for points in (pair.queries, pair.targets):
@@ -90,42 +176,10 @@ def test_tracks_of_a_colmap_model(testdata: Callable[[str], Path]) -> None:
         # Right way round: tracks move little compared with a random assignment.
         moved = np.linalg.norm(pair.targets - pair.queries, axis=1).mean()
         assert moved < np.linalg.norm(pair.targets[::-1] - pair.queries, axis=1).mean()
-    assert found.images.load(0).shape == (3, 96, 96)
+    assert found.frames.load(0).shape == (3, 96, 96)
 
 
-@pytest.mark.parametrize(
-    ("spec", "message"),
-    [
-        ("nowhere", "no such folder"),
-        ("colmpa:x", "did you mean 'colmap'"),
-        ("colmap:nowhere", "nowhere"),
-    ],
-)
-def test_what_is_no_data_is_refused(spec: str, message: str) -> None:
-    with pytest.raises(ProbeError, match=message):
-        open_pairs(spec, PairConfig(size=64))
-    with pytest.raises(ProbeError, match=message):
-        content_hash(spec)
-
-
-def test_a_folder_that_is_no_dataset_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ProbeError, match=str(tmp_path)):
-        open_pairs(str(tmp_path), PairConfig(size=64))
-
-
-def test_shards_without_depth_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    from shards.convert import Conversion, convert_scene
-    from shards.format import Frame, Scene
-    from shards.writer import DatasetWriter
-
-    rng = np.random.default_rng(0)
-    frames = [Frame(name=str(i), image=rng.integers(0, 256, (64, 64, 3), np.uint8)) for i in range(3)]
-    scene = Scene(name="bare", frames=frames, split="val")
-    with DatasetWriter(tmp_path / "d", source="images") as writer:
-        for chunk in convert_scene(scene, source="images", split="val", conversion=Conversion()).chunks:
-            writer.add(chunk)
-        writer.finish({})
-    with pytest.raises(ProbeError, match=r"has no depth with cameras.*colmap:PATH"):
-        open_pairs(str(tmp_path / "d"), PairConfig(size=64))
-    with pytest.raises(ProbeError, match="no scenes in its train split"):
-        open_pairs(str(tmp_path / "d"), PairConfig(size=64), split="train")
+def test_a_walk_straight_ahead_has_no_pair_that_turns(testdata: Callable[[str], Path]) -> None:
+    street = open_benchmark(f"colmap:{testdata('data/real/opensfm_lund')}")
+    with pytest.raises(ProbeError, match="no pair of views"):
+        choose(street.test)
