@@ -45,15 +45,25 @@ class World:
 
 @lru_cache(maxsize=8)
 def render_world(
-    views: int = 6, *, size: tuple[int, int] = (72, 96), seed: int = 0, points: int = 400
+    views: int = 6,
+    *,
+    size: tuple[int, int] = (72, 96),
+    seed: int = 0,
+    points: int = 400,
+    centred: bool = False,
 ) -> World:
-    """Render `views` pictures of (H, W) = `size`, wider than high unless asked otherwise."""
+    """Render `views` pictures of (H, W) = `size`, wider than high unless asked otherwise.
+
+    With `centred`, for forms that can say no more: one focal length, the principal point at the middle.
+    """
     height, width = size
     streams = [np.random.Generator(np.random.Philox(key=[seed, i])) for i in range(5)]
     layout = lay_out(streams[0], streams[1], held_out=False)
     square = draw_cameras(streams[2], layout, views, max(size))
     focal = np.mean([camera.intrinsics[0, 0] for camera in square])
     intrinsics = np.array([[focal, 0, 0.53 * width], [0, 1.03 * focal, 0.46 * height], [0, 0, 1]])
+    if centred:
+        intrinsics = np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
     cameras = [
         Camera(intrinsics=intrinsics, world_to_camera=c.world_to_camera, height=height, width=width)
         for c in square
