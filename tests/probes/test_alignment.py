@@ -3,13 +3,14 @@
 import numpy as np
 import pytest
 from evo.core.geometry import umeyama_alignment
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from probes.alignment import umeyama
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10_000), st.floats(0.01, 100))
 def test_it_undoes_what_was_done(seed: int, scale: float) -> None:
     rng = np.random.default_rng(seed)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from evo.core import metrics as evo
 from evo.core.trajectory import PosePath3D
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy.spatial.transform import Rotation
@@ -102,6 +102,7 @@ def posediffusion(errors: np.ndarray, threshold: int) -> float:
     return np.cumsum(counts / len(errors)).mean()
 
 
+@settings(deadline=None)
 @given(some_errors, st.sampled_from([3, 5, 10, 20, 30]))
 def test_areas_equal_the_peers_own_formulas(errors: np.ndarray, threshold: int) -> None:
     assert auc(errors, threshold, "trapezoid") == pytest.approx(superglue(errors, threshold))
@@ -115,6 +116,7 @@ def test_the_exact_area_is_that_under_a_fine_recall_curve() -> None:
     assert auc(errors, 10, "exact") == pytest.approx(by_counting, abs=1e-5)
 
 
+@settings(deadline=None)
 @given(some_errors, st.sampled_from(INTEGRATIONS), st.integers(0, 1000))
 def test_a_weighted_area_is_that_of_the_items_drawn(errors: np.ndarray, kind: str, seed: int) -> None:
     weights = np.random.default_rng(seed).multinomial(len(errors), np.full(len(errors), 1 / len(errors)), 4)
