@@ -56,8 +56,8 @@ def away_from_edges(frames: FrameList, views: Mapping[str, View]) -> FrameList:
 
 def test_undistorted_photographs_warp_as_the_world_does(tree: Tree) -> None:
     found = opened(tree[0]).test
-    assert proof.benchmark_warp_error(away_from_edges(found, tree[1]), tree[1]) < 0.5
-    assert proof.benchmark_pixel_error(found, tree[1]) < 5
+    assert proof.benchmark_warp_error(away_from_edges(found, tree[1]), tree[1]) < 0.25
+    assert proof.benchmark_pixel_error(found, tree[1]) < 3.5
     for frame in found.frames:
         np.testing.assert_allclose(frame.intrinsics, tree[1][frame.name].intrinsics, atol=1e-9)
 
