@@ -189,9 +189,9 @@ def difference(a: Sample, b: Sample) -> Difference | None:
 
 def verdict(found: Difference, p_holm: float | None, metric: Metric) -> Verdict:
     """What the corrected test says of A against B."""
-    if p_holm is None:
+    if found.scenes < statistics.FEWEST_TO_TEST:
         return "too few scenes"
-    if p_holm >= LEVEL or not found.mean:
+    if p_holm is None or p_holm >= LEVEL or not found.mean:
         return "undecided"
     return "better" if (found.mean > 0) == (metric.better == "more") else "worse"
 

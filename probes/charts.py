@@ -13,12 +13,14 @@ from dataclasses import dataclass
 COLOURS = ("#0b62a4", "#c8501e", "#26834a", "#8a4fa3", "#a07800", "#33858c", "#b03060", "#5a5a5a")
 DASHES = ("", "7 4", "2 3", "9 3 2 3", "4 2", "1 2", "12 4", "6 2 1 2")
 GREY = "#8a8f98"
+GREY_DASHES = ("3 3", "1 4", "9 4", "8 3 1 3")
 _FONT = 'font-family="inherit" font-size="12"'
 
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """A line; ``lo`` and ``hi`` draw a band where both are given. ``style`` indexes colours; None is a baseline."""
+    """A line; ``lo`` and ``hi`` draw a band where both are given. ``style`` indexes colours; None is a baseline, and
+    -1, -2 ... are further ones."""
 
     label: str
     x: Sequence[float]
@@ -33,7 +35,7 @@ class Series:
 
 def colour(style: int | None) -> str:
     """The colour of a style."""
-    return GREY if style is None else COLOURS[style % len(COLOURS)]
+    return GREY if style is None or style < 0 else COLOURS[style % len(COLOURS)]
 
 
 def swatch(style: int | None) -> str:
@@ -52,10 +54,14 @@ def line_chart(
     y_label: str,
     title: str,
     from_zero: bool = False,
+    x_marks: Sequence[float] = (),
     width: int = 520,
     height: int = 290,
 ) -> str:
-    """Lines over a common x. Points that are not finite are left out. Returns an ``<svg>`` element."""
+    """Lines over a common x. Points that are not finite are left out. Returns an ``<svg>`` element.
+
+    ``x_marks``: numbers below the axis; by default round ones.
+    """
     points = [(x, y) for s in series for x, y in zip(s.x, s.y, strict=True) if math.isfinite(y)]
     ends = [v for s in series if not s.faint for v in (*s.lo, *s.hi) if v is not None and math.isfinite(v)]
     ys = [y for s in series if not s.faint for y in s.y if math.isfinite(y)] + ends
@@ -65,7 +71,7 @@ def line_chart(
     if from_zero:
         low, high = min(low, 0.0), max(high, 0.0)
     y_ticks = ticks(low, high)
-    x_ticks = ticks(min(x for x, _ in points), max(x for x, _ in points), 6)
+    x_ticks = list(x_marks) or ticks(min(x for x, _ in points), max(x for x, _ in points), 6)
     low, high = min(low, y_ticks[0]), max(high, y_ticks[-1])
     left, right, top, bottom = 22 + 7 * max(len(label(v, y_ticks)) for v in y_ticks), 14, 30, 44
     x_low, x_high = min(x for x, _ in points), max(x for x, _ in points)
@@ -120,15 +126,20 @@ def interval_chart(
     digits: int,
     width: int = 520,
 ) -> str:
-    """A row for each (label, mean, low end, high end, style): a marker on its interval. An ``<svg>`` element."""
-    ends = [v for _, mean, lo, hi, _ in rows for v in (mean, lo, hi) if v is not None]
-    marks = ticks(min(ends), max(ends), 5)
-    low, high = min(*ends, marks[0]), max(*ends, marks[-1])
-    left, right, top, step = 204, 56, 8, 30
+    """A row for each (label, mean, low end, high end, style): a marker on its interval. An ``<svg>`` element.
+
+    A mean that is not finite is said at the right and not drawn.
+    """
+    ends = [v for _, mean, lo, hi, _ in rows for v in (mean, lo, hi) if v is not None and math.isfinite(v)]
+    marks = ticks(min(ends), max(ends), 5) if ends else []
+    low, high = (min(*ends, marks[0]), max(*ends, marks[-1])) if ends else (0.0, 1.0)
+    right, top, step = 56, 8, 30
+    left = min(204, 24 + 7 * max(len(name) for name, *_ in rows))
+    most = (left - 12) // 7
     height = top + step * len(rows) + 42
 
     def px(x: float) -> float:
-        return left + (x - low) / ((high - low) or 1) * (width - left - right)
+        return left + (min(max(x, low), high) - low) / ((high - low) or 1) * (width - left - right)
 
     parts = [_open(width, height, title)]
     for value in marks:
@@ -139,15 +150,16 @@ def interval_chart(
         )
     for index, (name, mean, lo, hi, style) in enumerate(rows):
         y = top + step * (index + 0.5)
-        short = name if len(name) <= 28 else name[:27] + "…"
+        short = name if len(name) <= most else name[: most - 1] + "…"
         parts.append(_text(left - 12, y + 4, short, "end"))
-        if lo is not None and hi is not None:
+        if lo is not None and hi is not None and math.isfinite(lo):
             parts.append(
                 f'<line x1="{px(lo):.1f}" x2="{px(hi):.1f}" y1="{y}" y2="{y}" stroke="{colour(style)}" '
                 'stroke-width="3" stroke-opacity="0.45" stroke-linecap="round"/>'
             )
-        parts.append(_marker(px(mean), y, style, 5))
-        parts.append(_text(width - right + 12, y + 4, f"{mean:.{digits}f}", "start"))
+        said = f"{mean:,.{digits}f}" if math.isfinite(mean) else "\N{INFINITY}"
+        parts.append(_marker(px(mean), y, style, 5) if math.isfinite(mean) else "")
+        parts.append(_text(width - right + 12, y + 4, said, "start"))
     parts.append(_text((left + width - right) / 2, height - 5, x_label, "middle", faint=True))
     return "".join(parts) + "</svg>"
 
@@ -210,14 +222,23 @@ def _text(x: float, y: float, text: str, anchor: str, *, faint: bool = False) ->
 
 
 def _dash(style: int | None) -> str:
-    dash = "3 3" if style is None else DASHES[style % len(DASHES)]
+    if style is None or style < 0:
+        dash = GREY_DASHES[(style or 0) % len(GREY_DASHES)]
+    else:
+        dash = DASHES[style % len(DASHES)]
     return f' stroke-dasharray="{dash}"' if dash else ""
 
 
 def _marker(x: float, y: float, style: int | None, size: float = 3.6) -> str:
     fill = f'fill="{colour(style)}"'
-    if style is None:
-        return f'<path d="M{x - size:.1f} {y:.1f}h{2 * size}M{x:.1f} {y - size:.1f}v{2 * size}" stroke="{GREY}"/>'
+    if style is None or style < 0:
+        lines = (
+            f"M{x - size:.1f} {y:.1f}h{2 * size}M{x:.1f} {y - size:.1f}v{2 * size}"
+            if (style or 0) % 2 == 0
+            else f"M{x - size:.1f} {y - size:.1f}l{2 * size} {2 * size}"
+            f"M{x + size:.1f} {y - size:.1f}l{-2 * size} {2 * size}"
+        )
+        return f'<path d="{lines}" stroke="{GREY}" stroke-width="1.4"/>'
     shape = style % 4
     if shape == 0:
         return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{size}" {fill}/>'

@@ -110,8 +110,8 @@ def test_failures_of_both_sides_leave_no_difference() -> None:
     assert verdict(found, 0.001, EPE) == "undecided"
 
 
-def made(p: float | None, mean: float = -1.0) -> Difference:
-    return Difference(0.0, -mean, mean, None, None, p, 10, 10)
+def made(p: float | None, mean: float = -1.0, scenes: int = 10) -> Difference:
+    return Difference(0.0, -mean, mean, None, None, p, 10, scenes)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,276 @@
+"""The section of a probe on a data set: its scores, curves, pictures, differences and failures."""
+
+from collections.abc import Mapping, Sequence
+from math import isinf
+from typing import Any
+
+from probes import charts
+from probes.aggregate import BASELINE, compared
+from probes.exhibits import Exhibit
+from probes.probe import Metric, Row
+from probes.report.curves import curves
+from probes.report.gallery import gallery
+from probes.report.parts import (
+    between,
+    breakable,
+    escape,
+    figure,
+    minus,
+    notes,
+    plural,
+    score,
+    table,
+    wording,
+)
+from probes.report.sides import (
+    baseline_name,
+    baseline_styles,
+    best,
+    reading_name,
+    short_baseline,
+    styles,
+)
+from probes.report.summary import anchor
+from probes.results import Results
+from probes.words import NONE, short_data, shown
+
+LISTED = 60
+"""Most failed items that the page lists; the rows have all."""
+
+
+def task_section(results: Results, task: Mapping[str, Any], exhibits: Sequence[Exhibit]) -> str:
+    """All about one probe on one data set, as HTML."""
+    probe, data = task["probe"], task["data"]
+    parts = [
+        f'<h3 id="{anchor(probe, data)}">{escape(results.probes[probe].title)} on {escape(short_data(data))}</h3>'
+    ]
+    parts.append(f"<p>{escape(_counts(task))}</p>")
+    parts.append(notes(task["notes"]))
+    parts += [
+        _glance(results, probe, data),
+        _scores(results, probe, data),
+        curves(results, probe, data),
+        gallery(exhibits),
+        _differences(results, probe, data),
+        _failures(results, probe, data),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _counts(task: Mapping[str, Any]) -> str:
+    known = task["facts"]
+
+    def of(name: str, noun: str) -> str:
+        return f"{known[name]:,} {plural(known[name], noun)}" if isinstance(known.get(name), int) else ""
+
+    counted = [text for text in (of("scenes", "scene"), of("images", "image")) if text]
+    text = of("items", "scored item") + (f" from {' and '.join(counted)}" if counted else "")
+    if task.get("split"):
+        text += f" ({task['split']})"
+    if known.get("train_items"):
+        trained = f"; heads were trained on {of('train_items', 'other item')}"
+        text += trained + (f" of {of('train_scenes', 'scene')}" if known.get("train_scenes") else "")
+    return f"{text}."
+
+
+def _glance(results: Results, probe: str, data: str) -> str:
+    reading, position = results.leading(probe, data)
+    lines, baselines = results.final(probe, data, reading, position), results.baselines(probe, data)
+    grey, style = baseline_styles(baselines), styles(results)
+    parts = []
+    for metric in compared(results.probes[probe])[:2]:
+        rows = [(label, line, style[label]) for label, line in lines.items()]
+        rows += [(line["encoder"], line, grey[short_baseline(line["encoder"])]) for line in baselines]
+        drawn = [
+            (label, *(_scaled(line.get(f"{metric.name}{end}"), metric) for end in ("", "_lo", "_hi")), index)
+            for label, line, index in rows
+            if line.get(metric.name) is not None
+        ]
+        if drawn:
+            parts.append(
+                figure(
+                    charts.interval_chart(
+                        drawn, x_label=wording(metric), title=wording(metric), digits=metric.digits, width=480
+                    )
+                )
+            )
+    return (
+        f"<h4>{escape(_sentence(reading_name(reading)))}</h4><div class=charts>{''.join(parts)}</div>"
+        if parts
+        else ""
+    )
+
+
+def _scores(results: Results, probe: str, data: str) -> str:
+    metrics = results.probes[probe].metrics
+    tested = compared(results.probes[probe])
+    metrics = [*tested, *(metric for metric in metrics if metric not in tested)]
+    mine = [line for line in results.table if (line["probe"], line["data"]) == (probe, data)]
+    metrics = [metric for metric in metrics if any(line.get(metric.name) is not None for line in mine)]
+    readings = dict.fromkeys(line["reading"] for line in mine if line["reading"] != BASELINE)
+    removed = any(line["position"] == "removed" for line in mine)
+    failed = any(line["failed"] for line in mine)
+    layered = any(line["layer"] is not None for line in mine)
+    heads = ['<th class="name stick">Encoder</th>', "<th>Layer</th>" if layered else ""]
+    heads += [f"<th>{escape(_head(metric))}</th>" for metric in metrics]
+    heads.append("<th>Failed items</th>" if failed else "")
+    split = tested[: 2 if removed else 0]
+    heads += [f'<th class="{"" if k else "split"}">Position removed: {escape(metric.label)}</th>'
+              for k, metric in enumerate(split)]  # fmt: skip
+    width = sum(bool(head) for head in heads)
+    body = []
+    for reading in readings:
+        body.append(_group(reading_name(reading), width))
+        lines = results.final(probe, data, reading, "kept")
+        without = results.final(probe, data, reading, "removed")
+        first = {metric.name: best(lines, metric) for metric in tested}
+        for label, line in lines.items():
+            cells = [_name(label, styles(results)[label])]
+            cells.append(f"<td>{line['layer'] or ''}</td>" if layered else "")
+            for metric in metrics:
+                top = first.get(metric.name)
+                wins = top is not None and line.get(metric.name) == top
+                cells.append(score(line, metric, best=wins, interval=metric in tested))
+            cells.append(f"<td>{line['failed'] or ''}</td>" if failed else "")
+            cells += [
+                score(without.get(label, {}), metric, css="" if k else "split")
+                for k, metric in enumerate(split)
+            ]
+            body.append(f"<tr>{''.join(cells)}</tr>")
+    baselines = results.baselines(probe, data)
+    if baselines:
+        body.append(_group(reading_name(BASELINE), width))
+    grey = baseline_styles(baselines)
+    for line in baselines:
+        name = line["encoder"]
+        cells = [_name(baseline_name(name), grey[short_baseline(name)]), "<td></td>" if layered else ""]
+        cells += [score(line, metric, interval=metric in tested) for metric in metrics]
+        cells.append(f"<td>{line['failed'] or ''}</td>" if failed else "")
+        cells += [f'<td class="none {"" if k else "split"}">{NONE}</td>' for k, _ in enumerate(split)]
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    swept = any(len(layers) > 1 for layers in _layers_of(mine).values())
+    return (
+        "<h4>All scores</h4>"
+        + table(heads, body)
+        + "<p class=caption>Bold: the best of its column. Small print: 95 % intervals over scenes, and the standard "
+        "deviation over training seeds where there are several. "
+        + ("Each encoder at the layer named; the other layers are in <code>table.csv</code>. " if swept else "")
+        + ("<em>Position removed</em>: the mean feature of every grid position is subtracted first, which takes away "
+           "what an encoder gains by merely knowing where in the picture a patch lies. " if removed else "")
+        + "</p>"
+    )  # fmt: skip
+
+
+def _differences(results: Results, probe: str, data: str) -> str:
+    found = [d for d in results.differences if (d["probe"], d["data"]) == (probe, data)]
+    if not found:
+        return ""
+    metrics = compared(results.probes[probe])
+    reading, position = results.leading(probe, data)
+    parts = []
+    for kind in dict.fromkeys((d["reading"], d["position"]) for d in found):
+        mine = [d for d in found if (d["reading"], d["position"]) == kind]
+        leads = kind == (reading, position)
+        name = _sentence(reading_name(kind[0])) + ("" if kind[1] == "kept" else ", position removed")
+        parts.append((leads, name, _difference_table(mine, metrics)))
+    parts.sort(key=lambda part: not part[0])
+    shown_first = f"<h5>{escape(parts[0][1])}</h5>{parts[0][2]}"
+    rest = "".join(f"<h5>{escape(name)}</h5>{content}" for _, name, content in parts[1:])
+    more = f"<details><summary>The same for the other readings</summary>{rest}</details>" if rest else ""
+    return (
+        f"<h4>Differences between encoders</h4>{shown_first}<p class=caption>The first minus the second, on the same "
+        "items, with the 95 % interval of the difference over scenes. <em>p</em>: paired test that swaps whole scenes, "
+        "after Holm's correction over all comparisons of that score; a difference counts as decided where p is below "
+        f"0.05.</p>{more}"
+    )
+
+
+def _difference_table(found: Sequence[Row], metrics: Sequence[Metric]) -> str:
+    by_pair: dict[tuple[str, str], dict[str, Row]] = {}
+    for d in found:
+        by_pair.setdefault((d["encoder"], d["minus"]), {})[d["metric"]] = d
+    metrics = [metric for metric in metrics if any(metric.name in one for one in by_pair.values())]
+    heads = ["<th class=name>Encoders</th>"]
+    heads += [f"<th colspan=3>{escape(_head(metric))}</th>" for metric in metrics]
+    body = []
+    for (a, b), by_metric in by_pair.items():
+        cells = [f"<td class=name>{breakable(a)} \N{MINUS SIGN} {breakable(b)}</td>"]
+        for metric in metrics:
+            cells.append(
+                _difference(by_metric[metric.name], metric)
+                if metric.name in by_metric
+                else "<td colspan=3></td>"
+            )
+        body.append(f"<tr>{''.join(cells)}</tr>")
+    return table(heads, body)
+
+
+def _difference(d: Row, metric: Metric) -> str:
+    interval = ""
+    if d["lo"] is not None and d["hi"] is not None and not (isinf(d["lo"]) and isinf(d["hi"])):
+        interval = f"<small>{escape(between(d['lo'], d['hi'], metric, sign=True))}</small>"
+    p = "" if d["p_holm"] is None else f"<small>p {probability(d['p_holm'])}</small>"
+    verdict = d["verdict"]
+    return (
+        f"<td class=split>{escape(minus(shown(d['difference'], metric, sign=True)))}{interval}</td>"
+        f'<td class="verdict {verdict.partition(" ")[0]}" colspan=2>{verdict}{p}</td>'
+    )
+
+
+def probability(p: float) -> str:
+    """A p value as text."""
+    return "&lt; 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def _failures(results: Results, probe: str, data: str) -> str:
+    rows = [row for row in results.failures if (row["probe"], row["data"]) == (probe, data)]
+    if not rows:
+        return ""
+    body = [
+        f"<tr><td class=name>{escape(row['item'])}</td><td class=name>{escape(row['encoder'])}</td>"
+        f"<td class=name>{escape(row['reading'])}</td><td>{'' if row['seed'] is None else row['seed']}</td></tr>"
+        for row in rows[:LISTED]
+    ]
+    heads = [
+        "<th class=name>Item</th>",
+        "<th class=name>Encoder</th>",
+        "<th class=name>Reading</th>",
+        "<th>Seed</th>",
+    ]
+    more = (
+        f"<p class=caption>The first {LISTED} of {len(rows):,}; all are in the rows.</p>"
+        if len(rows) > LISTED
+        else ""
+    )
+    return (
+        f"<h4>Failed items</h4><p>{len(rows):,} {plural(len(rows), 'prediction')} failed: each counts with an infinite "
+        f"error.</p><details><summary>List them</summary>{table(heads, body)}{more}</details>"
+    )
+
+
+def _layers_of(lines: Sequence[Row]) -> dict[tuple, set]:
+    layers: dict[tuple, set] = {}
+    for line in lines:
+        layers.setdefault((line["reading"], line["position"], line["encoder"]), set()).add(line["layer"])
+    return layers
+
+
+def _group(text: str, width: int) -> str:
+    return f"<tr class=group><th colspan={width}><span>{escape(_sentence(text))}</span></th></tr>"
+
+
+def _name(label: str, style: int) -> str:
+    return f'<td class="name stick">{charts.swatch(style)}{breakable(label)}</td>'
+
+
+def _head(metric: Metric) -> str:
+    arrow = "\N{DOWNWARDS ARROW}" if metric.better == "less" else "\N{UPWARDS ARROW}"
+    return f"{metric.label}{f', {metric.unit}' if metric.unit else ''} {arrow}"
+
+
+def _scaled(value: float | None, metric: Metric) -> float | None:
+    return None if value is None else value * metric.scale
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
