@@ -115,19 +115,20 @@ def made(p: float | None, mean: float = -1.0, scenes: int = 10) -> Difference:
 
 
 @pytest.mark.parametrize(
-    ("mean", "p", "metric", "expected"),
+    ("mean", "p", "scenes", "metric", "expected"),
     [
-        (-1.0, 0.01, EPE, "better"),
-        (1.0, 0.01, EPE, "worse"),
-        (1.0, 0.01, AUC, "better"),
-        (1.0, 0.05, AUC, "undecided"),
-        (1.0, None, AUC, "too few scenes"),
+        (-1.0, 0.01, 10, EPE, "better"),
+        (1.0, 0.01, 10, EPE, "worse"),
+        (1.0, 0.01, 10, AUC, "better"),
+        (1.0, 0.05, 10, AUC, "undecided"),
+        (1.0, None, 10, AUC, "undecided"),
+        (1.0, None, 3, AUC, "too few scenes"),
     ],
 )
-def test_verdict_needs_the_corrected_test(
-    mean: float, p: float | None, metric: Metric, expected: str
+def test_verdict_needs_scenes_and_the_corrected_test(
+    mean: float, p: float | None, scenes: int, metric: Metric, expected: str
 ) -> None:
-    assert verdict(made(p, mean), p, metric) == expected
+    assert verdict(made(p, mean, scenes), p, metric) == expected
 
 
 def test_holm_runs_over_a_probes_metric_and_data_the_leading_reading_apart() -> None:

@@ -111,8 +111,9 @@ def test_every_headline_stands_beside_what_needs_no_features(html: str) -> None:
 def test_missing_files_notes_choices_and_command_are_on_the_page(html: str) -> None:
     words = text_of(html)
     for part in (
-        "1 file of the benchmarks", "depths/0015/a.h5", "A word about the run &amp; all.",
-        "python -m probes run matching", "ab12ab12ab12ab12", "0123456789abcdef", "torch 2.10", "held-out training scenes", "6 predictions failed",
+        "1 file of the benchmarks", "depths/0015/a.h5", "A word about the run &amp; all.", "torch 2.10",
+        "python -m probes run matching", "ab12ab12ab12ab12", "0123456789abcdef", "held-out training scenes",
+        "6 predictions failed",
     ):  # fmt: skip
         assert part in words, part
     assert words.count("Only odd frames have depth.") == 1
