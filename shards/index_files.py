@@ -1,9 +1,9 @@
 """Pair lists of the two-view benchmarks in the forms they are published in, read safely.
 
-MegaDepth-1500's files are called .npz and are bare pickles: they are read by an unpickler that knows NumPy's
-array, dtype and scalar constructors and nothing else. ScanNet's pairs come as LoFTR's arrays (`test.npz` with
-`intrinsics.npz`) or as SuperGlue's lines of text. Poses are OpenCV's, world-to-camera; (3, 4) of a pair takes
-points of the first camera into the second. No picture is opened here.
+MegaDepth-1500's files are called .npz and are bare pickles, RoMa's training lists are .npy files around one: both
+are read by an unpickler that knows NumPy's array, dtype and scalar constructors and nothing else. ScanNet's pairs
+come as LoFTR's arrays (`test.npz` with `intrinsics.npz`) or as SuperGlue's lines of text. Poses are OpenCV's,
+world-to-camera; (3, 4) of a pair takes points of the first camera into the second. No picture is opened here.
 """
 
 import io
@@ -18,13 +18,13 @@ import numpy as np
 
 from shards.format import ShardsError
 
-_MEGADEPTH_KEYS = ("image_paths", "depth_paths", "intrinsics", "poses", "pair_infos")
+_MEGADEPTH_KEYS = ("image_paths", "depth_paths", "intrinsics", "poses")
 _LARGEST = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
 class MegaDepthIndex:
-    """One file of MegaDepth-1500: a scene's images, most of them absent, and the pairs to be tested."""
+    """A scene's images, many of them absent, and its pairs: a file of MegaDepth-1500 or of a training list."""
 
     image_paths: list[str | None]
     """Relative to MegaDepth's root; None for an image that takes no part."""
@@ -53,25 +53,41 @@ class ScanNetPairs:
 
 
 def read_megadepth_index(path: Path) -> MegaDepthIndex:
-    """Read a file of MegaDepth-1500. ShardsError for anything else, and for a pickle that asks for more than arrays."""
-    data = _load_arrays(path)
-    missing = [key for key in _MEGADEPTH_KEYS if not isinstance(data, dict) or key not in data]
+    """Read a file of MegaDepth-1500 or of LoFTR's training lists, which have its form.
+
+    ShardsError for anything else, and for a pickle that asks for more than arrays.
+    """
+    return _index(path, _load_arrays(path), "index of MegaDepth-1500", ("pair_infos",))
+
+
+def read_roma_index(path: Path) -> MegaDepthIndex:
+    """Read a scene of RoMa's and DKM's training lists (`prep_scene_info/<scene>.npy`); ShardsError as above."""
+    held = _load_arrays(path, npy=True)
+    held = held.item() if isinstance(held, np.ndarray) and held.shape == () else held
+    return _index(path, held, "training list of RoMa", ("pairs", "overlaps"))
+
+
+def _index(path: Path, data: Any, kind: str, lists: tuple[str, ...]) -> MegaDepthIndex:
+    missing = [key for key in (*_MEGADEPTH_KEYS, *lists) if not isinstance(data, dict) or key not in data]
     if missing:
-        raise ShardsError(f"{path} is no index of MegaDepth-1500: it lacks {', '.join(missing)}")
+        raise ShardsError(f"{path} is no {kind}: it lacks {', '.join(missing)}")
     try:
         images, depths = (_paths(data[key]) for key in ("image_paths", "depth_paths"))
         count = len(images)
-        infos = data["pair_infos"]
-        pairs = np.array([info[0] for info in infos], np.int64).reshape(-1, 2)
-        overlaps = np.array([info[1] for info in infos], np.float64).reshape(-1)
+        if "pair_infos" in lists:
+            listed, shared = ([info[column] for info in data["pair_infos"]] for column in (0, 1))
+        else:
+            listed, shared = data["pairs"], data["overlaps"]
+        pairs = np.array(listed, np.int64).reshape(-1, 2)
+        overlaps = np.array(shared, np.float64).reshape(-1)
         intrinsics = _matrices(data["intrinsics"], (3, 3))
         poses = _matrices(data["poses"], (4, 4))[:, :3]
-        if not len(depths) == len(intrinsics) == len(poses) == count:
+        if not len(depths) == len(intrinsics) == len(poses) == count or len(pairs) != len(overlaps):
             raise ValueError("its lists differ in length")
         if len(pairs) and not (pairs.min() >= 0 and pairs.max() < count):
             raise ValueError("a pair names an image that is not listed")
     except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise ShardsError(f"{path} is no index of MegaDepth-1500: {' '.join(str(error).split())}") from None
+        raise ShardsError(f"{path} is no {kind}: {' '.join(str(error).split())}") from None
     return MegaDepthIndex(
         image_paths=images,
         depth_paths=depths,
@@ -185,12 +201,23 @@ class _Unpickler(pickle.Unpickler):
         return _KNOWN[module, name]
 
 
-def _load_arrays(path: Path) -> Any:
-    """What a pickle of arrays holds; ShardsError where it is none or asks for anything else."""
+def _load_arrays(path: Path, *, npy: bool = False) -> Any:
+    """What a pickle of arrays holds, bare or in a .npy file; ShardsError where it is none or asks for anything else."""
     try:
         if path.stat().st_size > _LARGEST:
             raise ShardsError(f"{path} is larger than 1 GiB: no index is")
-        return _Unpickler(io.BytesIO(path.read_bytes())).load()
+        data = io.BytesIO(path.read_bytes())
+        if npy:
+            version = np.lib.format.read_magic(data)
+            read_header = (
+                np.lib.format.read_array_header_1_0
+                if version == (1, 0)
+                else np.lib.format.read_array_header_2_0
+            )
+            _, _, dtype = read_header(data)
+            if not dtype.hasobject:
+                raise ValueError(f"an array of {dtype}")
+        return _Unpickler(data).load()
     except OSError as error:
         raise ShardsError(f"{path} cannot be read: {error.strerror}") from None
     except ShardsError:

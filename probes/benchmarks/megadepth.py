@@ -1,9 +1,9 @@
 """MegaDepth as training data: pairs of photographs of many landmarks with dense depth, none of a tested one.
 
-Pairs come from LoFTR's training lists where they are there, else from the COLMAP models' tracks, whose overlap is
-that of D2-Net's scene files. Of each scene a fixed number is taken, in the order of a hash of their names, so that
-everyone who names the same folder trains on the same pairs. Scenes of MegaDepth-1500, of the Image Matching
-Challenge 2021, of DKM's validation, and those that LoFTR leaves out are never read.
+Pairs come from LoFTR's training lists where they are there, else from RoMa's, else from the COLMAP models' tracks,
+whose overlap is that of D2-Net's scene files. Of each scene a fixed number is taken, in the order of a hash of their
+names, so that everyone who names the same folder trains on the same pairs. Scenes of MegaDepth-1500, of the Image
+Matching Challenge 2021, of DKM's validation, and those that LoFTR leaves out are never read.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ from probes.errors import ProbeError
 from probes.frames import Benchmark, Frame, FrameList, FramePair
 from shards.covisibility import overlap_from_tracks
 from shards.format import ShardsError
-from shards.index_files import read_megadepth_index
+from shards.index_files import MegaDepthIndex, read_megadepth_index, read_roma_index
 from shards.sources import megadepth
 
 HELD_OUT = frozenset(
@@ -51,7 +51,12 @@ SCENES = 64
 
 PAIRS_A_SCENE = 64
 
-_LISTS = ("index/scene_info_0.1_0.7", "scene_info_0.1_0.7")
+_LISTS = {
+    "index/scene_info_0.1_0.7": ("LoFTR", "*.npz", read_megadepth_index),
+    "scene_info_0.1_0.7": ("LoFTR", "*.npz", read_megadepth_index),
+    "prep_scene_info": ("RoMa", "*.npy", read_roma_index),
+}
+"""Folder -> whose training lists it holds, their files, and who reads one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +115,10 @@ def _read_depth(path: Path, size: tuple[int, int]) -> NDArray[np.float32] | None
 
 def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
     pictures = pictures_root(root)
-    lists = next((root / place for place in _LISTS if (root / place).is_dir()), None)
+    place = next((place for place in _LISTS if (root / place).is_dir()), None)
     missing: list[str] = []
     try:
-        chosen = _from_lists(lists) if lists else _from_models(pictures, missing)
+        chosen = _from_lists(root, place) if place else _from_models(pictures, missing)
     except ShardsError as error:
         if not (pictures / "Undistorted_SfM").is_dir():
             raise unlike(spec, "Undistorted_SfM/<scene>/{images,sparse-txt}", found_in(root)) from error
@@ -127,7 +132,7 @@ def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
             f"data {spec!r} has no pair of photographs with overlap {OVERLAPS[0]:g} to {OVERLAPS[1]:g} in a scene"
             " that may be trained on"
         )
-    source = "LoFTR's lists" if lists else "the tracks of their models"
+    source = f"{_LISTS[place][0]}'s lists" if place else "the tracks of their models"
     refuse_missing(spec, missing, len(named | set(missing)), allow_missing=allow_missing)
     return Benchmark(
         name="megadepth",
@@ -142,31 +147,33 @@ def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
     )
 
 
-def _from_lists(folder: Path) -> dict[str, list[_Candidate]]:
-    """The chosen pairs of each scene that LoFTR's training lists have."""
+def _from_lists(root: Path, place: str) -> dict[str, list[_Candidate]]:
+    """The chosen pairs of each scene that published lists have, a file or several a scene."""
+    _, pattern, read = _LISTS[place]
     files: dict[str, list[Path]] = {}
-    for path in sorted(folder.glob("*.npz")):
-        files.setdefault(path.name.split("_")[0], []).append(path)
-    return {scene: _choose(scene, _listed(files[scene])) for scene in _scenes(files)}
+    for path in sorted((root / place).glob(pattern)):
+        files.setdefault(path.stem.split("_")[0], []).append(path)
+    return {
+        scene: _choose(scene, [pair for path in files[scene] for pair in _listed(read(path))])
+        for scene in _scenes(files)
+    }
 
 
-def _listed(paths: Sequence[Path]) -> list[_Candidate]:
+def _listed(index: MegaDepthIndex) -> list[_Candidate]:
     found: list[_Candidate] = []
-    for path in paths:
-        index = read_megadepth_index(path)
-        for (a, b), overlap in zip(index.pairs.tolist(), index.overlaps.tolist(), strict=True):
-            if not OVERLAPS[0] <= overlap <= OVERLAPS[1]:
-                continue
-            one, two = (
-                _Photograph(
-                    image=str(index.image_paths[i]),
-                    depth=str(index.depth_paths[i]),
-                    intrinsics=index.intrinsics[i],
-                    world_to_camera=index.world_to_camera[i],
-                )
-                for i in (a, b)
+    for (a, b), overlap in zip(index.pairs.tolist(), index.overlaps.tolist(), strict=True):
+        if not OVERLAPS[0] <= overlap <= OVERLAPS[1]:
+            continue
+        one, two = (
+            _Photograph(
+                image=str(index.image_paths[i]),
+                depth=str(index.depth_paths[i]),
+                intrinsics=index.intrinsics[i],
+                world_to_camera=index.world_to_camera[i],
             )
-            found.append((overlap, one, two))
+            for i in (a, b)
+        )
+        found.append((overlap, one, two))
     return found
 
 
@@ -242,9 +249,9 @@ def _frame_list(root: Path, chosen: Mapping[str, Sequence[_Candidate]], absent: 
 READER = BenchmarkReader(
     title="MegaDepth (training)",
     where="D2-Net's undistorted photographs (github.com/mihaidusmanu/d2-net) and MegaDepth v1's depth maps"
-    " (cs.cornell.edu/projects/megadepth); LoFTR's lists are optional",
+    " (cs.cornell.edu/projects/megadepth); LoFTR's or RoMa's lists are optional",
     layout="Undistorted_SfM/<scene>/{images,sparse-txt}/\n"
     "phoenix/S6/zl548/MegaDepth_v1/<scene>/dense0/depths/*.h5\n"
-    "index/scene_info_0.1_0.7/*.npz (optional)",
+    "index/scene_info_0.1_0.7/*.npz or prep_scene_info/*.npy (optional)",
     open=_open,
 )

@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 
 from shards.format import ShardsError
-from shards.index_files import read_megadepth_index, read_scannet_arrays, read_scannet_lines
+from shards.index_files import (
+    read_megadepth_index,
+    read_roma_index,
+    read_scannet_arrays,
+    read_scannet_lines,
+)
 
 
 def index(**changes: Any) -> dict[str, Any]:
@@ -63,6 +68,44 @@ def test_images_that_are_absent_are_none_and_nan(tmp_path: Path) -> None:
     assert np.isnan(read.intrinsics[1]).all() and read.intrinsics[0, 1, 1] == 6
     assert read.world_to_camera[2].tolist() == [[1, 0, 0, 1], [0, 1, 0, 2], [0, 0, 1, 3]]
     assert read.pairs.tolist() == [[0, 2]] and read.overlaps.tolist() == [0.25]
+
+
+def roma(**changes: Any) -> dict[str, Any]:
+    """The same in the form of RoMa's training lists."""
+    described = index()
+    infos = described.pop("pair_infos")
+    pairs, overlaps = np.array([info[0] for info in infos]), np.array([info[1] for info in infos])
+    return described | {"pairs": pairs, "overlaps": overlaps} | changes
+
+
+def test_lists_of_roma_say_the_same(tmp_path: Path) -> None:
+    np.save(tmp_path / "0001.npy", roma())
+    read, same = (
+        read_roma_index(tmp_path / "0001.npy"),
+        read_megadepth_index(pickled(tmp_path / "a", index())),
+    )
+    assert read.image_paths == same.image_paths and read.depth_paths == same.depth_paths
+    for name in ("intrinsics", "world_to_camera", "pairs", "overlaps"):
+        np.testing.assert_array_equal(getattr(read, name), getattr(same, name))
+
+
+def test_lists_of_roma_that_are_something_else_are_refused_in_one_line(tmp_path: Path) -> None:
+    np.save(tmp_path / "calls.npy", roma(pairs=Call(exec, "raise SystemExit")))
+    np.save(tmp_path / "numbers.npy", np.ones(3))
+    np.save(tmp_path / "lacks.npy", index())
+    np.save(tmp_path / "differs.npy", roma(overlaps=np.ones(2)))
+    (tmp_path / "text.npy").write_text("no array")
+    for name, reason in (
+        ("calls", "no pickle of plain arrays: asks for builtins.exec"),
+        ("numbers", "no pickle of plain arrays: an array of float64"),
+        ("lacks", "no training list of RoMa: it lacks pairs, overlaps"),
+        ("differs", "differ in length"),
+        ("text", "no pickle of plain arrays"),
+        ("absent", "cannot be read"),
+    ):
+        with pytest.raises(ShardsError, match=reason) as caught:
+            read_roma_index(tmp_path / f"{name}.npy")
+        assert "\n" not in str(caught.value)
 
 
 class Call:

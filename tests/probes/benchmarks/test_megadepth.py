@@ -4,6 +4,7 @@ import pickle
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from probes.benchmarks import megadepth as reader
@@ -80,6 +81,20 @@ def test_lists_go_before_tracks(tree: Tree, copy: Path) -> None:
     (folder / "0002_0.1_0.3.npz").write_bytes(b"damaged")
     with pytest.raises(ProbeError, match="no pickle of plain arrays"):
         open_benchmark(f"megadepth:{copy}", allow_missing=True)
+
+
+def test_lists_of_roma_are_read(tree: Tree, copy: Path) -> None:
+    views = {name: view for name, view in tree[1].items() if "/0002/" in name}
+    (copy / "prep_scene_info").mkdir()
+    described = megadepth1500.describe(views, [(0, 1), (2, 3), (1, 4)])
+    infos = described.pop("pair_infos")
+    pairs = np.array([info[0] for info in infos])
+    listed = described | {"pairs": pairs, "overlaps": np.array([0.05, 0.4, 0.9])}
+    np.save(copy / "prep_scene_info" / "0002.npy", listed)
+    benchmark = open_benchmark(f"megadepth:{copy}")
+    stems = [Path(name).stem for name in views]
+    assert [(p.name, p.overlap) for p in benchmark.train.pairs] == [(f"0002/{stems[2]}|{stems[3]}", 0.4)]
+    assert benchmark.notes == ("Training pairs of 1 scenes by RoMa's lists.",)
 
 
 def test_missing_files_are_listed_and_refused_unless_allowed(copy: Path) -> None:
