@@ -29,8 +29,9 @@ import numpy as np
 import torch
 
 import mum
-import probes.matching
 import shards
+from probes import suite
+from probes.results import Results
 from probes.statistics import Interval, interval, paired_interval
 
 HERE = Path(__file__).parent
@@ -98,7 +99,7 @@ def rendered(folder: Path, seeds: Sequence[int], steps: dict[str, int]) -> dict[
     command("-m", "shards", "build", "scenes", *count, "--out", data)
     runs = train(folder, data, seeds, steps, size=SIZE, views=6)
     gains = {method: gain(runs[method], data) for method in runs}
-    results = score(folder, runs, seeds, [str(data)], None, size=SIZE)
+    results = score(folder, runs, seeds, [str(data)], [], size=SIZE)
     rows = rows_of(results, runs, seeds)
 
     linear, knn = rows["linear", "kept"], rows["knn", "kept"]
@@ -208,14 +209,15 @@ def score(
     runs: dict[str, list[Path]],
     seeds: Sequence[int],
     data: list[str],
-    train_data: list[str] | None,
+    train_data: list[str],
     *,
     size: int,
-) -> probes.matching.Results:
+) -> Results:
     """The matching probe over all runs, random weights from every seed, and raw pixels."""
     encoders = [f"{method}-{seed}={runs[method][seed]}" for method in runs for seed in seeds]
     encoders += [f"random-{seed}=random:{MODEL}:{seed}" for seed in seeds]
-    return probes.matching.run(
+    return suite.run(
+        ["matching"],
         [*encoders, "pixels=pixels:8"],
         data,
         train_data=train_data,
@@ -254,7 +256,7 @@ def flops_an_image(views: int) -> float:
 
 
 def rows_of(
-    results: probes.matching.Results, runs: dict[str, list[Path]], seeds: Sequence[int]
+    results: Results, runs: dict[str, list[Path]], seeds: Sequence[int]
 ) -> dict[tuple[str, str], dict[str, list]]:
     """Per-pair rows by (reading, position) and method, the seeds of a method together."""
     labels = {method: [f"{method}-{seed}" for seed in seeds] for method in [*runs, "random"]}
@@ -310,9 +312,7 @@ def by_item(rows: list[dict[str, Any]], metric: str) -> dict[str, float]:
     return {item: float(np.mean(found)) for item, found in values.items()}
 
 
-def table_of(
-    rows: dict[tuple[str, str], dict[str, list]], results: probes.matching.Results
-) -> list[dict[str, Any]]:
+def table_of(rows: dict[tuple[str, str], dict[str, list]], results: Results) -> list[dict[str, Any]]:
     """Means over pairs and seeds, by reading and method, with the spread of the seeds; then the baselines."""
     table = []
     for (reading, position), methods in rows.items():

@@ -29,7 +29,7 @@ import torch
 from learning import MODEL, SIZE, command, gain
 
 import mum
-import probes.matching
+from probes import suite
 from probes.charts import Series, line_chart, sheet
 from probes.statistics import Interval
 
@@ -152,7 +152,8 @@ def score(
     for reading, chosen in (("knn", files), ("linear", last)):
         # Labels are numbers, since a method's name has blanks.
         labels = {key: f"encoder-{number}" for number, key in enumerate(chosen)}
-        results = probes.matching.run(
+        results = suite.run(
+            ["matching"],
             [f"{labels[key]}={file}" for key, file in chosen.items()],
             [str(data)],
             out=folder / f"probes-{reading}",

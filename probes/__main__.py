@@ -103,6 +103,8 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument("--data", nargs="+", required=True, metavar="D", help="data to score on, see below")
     run.add_argument(
         "--train-data",
+        nargs="+",
+        default=[],
         metavar="D",
         help="data to train heads on (default: the training part of --data; images that are scored are left out)",
     )

@@ -7,8 +7,8 @@ depth along the camera's axis, 0 where unknown. Nothing here reads a file by its
 
 import hashlib
 import json
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Literal
 
@@ -147,3 +147,34 @@ class Benchmark:
     """Files that the lists name and the disk lacks, relative to the root: what they belong to is left out."""
     notes: tuple[str, ...] = ()
     """What a reader of the scores must know."""
+
+
+def join_lists(parts: Sequence[tuple[str, FrameList]]) -> FrameList:
+    """One list of several data sets' frames, each with its name in front so that scenes stay apart.
+
+    Frozen lists are kept where every part has one; else items are chosen by a hash of names.
+    """
+    frames: list[Frame] = []
+    pairs: list[FramePair] = []
+    sequences: list[FrameSequence] = []
+    for name, part in parts:
+        first = len(frames)
+        frames += [replace(f, name=f"{name}:{f.name}", scene=f"{name}:{f.scene}") for f in part.frames]
+        pairs += [
+            replace(p, name=f"{name}:{p.name}", scene=f"{name}:{p.scene}", a=p.a + first, b=p.b + first)
+            for p in part.pairs or ()
+        ]
+        sequences += [
+            replace(
+                s,
+                name=f"{name}:{s.name}",
+                scene=f"{name}:{s.scene}",
+                frames=tuple(index + first for index in s.frames),
+            )
+            for s in part.sequences or ()
+        ]
+    return FrameList(
+        frames=tuple(frames),
+        pairs=tuple(pairs) if all(part.pairs is not None for _, part in parts) else None,
+        sequences=tuple(sequences) if all(part.sequences is not None for _, part in parts) else None,
+    )

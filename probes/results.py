@@ -81,6 +81,10 @@ class Results:
         """Of the encoders, in the order given."""
         return [encoder["label"] for encoder in self.encoders]
 
+    def select(self, **wanted: Any) -> list[Row]:
+        """Rows whose columns equal all of ``wanted``, such as ``encoder="run", reading="linear"``."""
+        return [row for row in self.rows if all(row[column] == value for column, value in wanted.items())]
+
     @cached_property
     def groups(self) -> dict[tuple, list[Row]]:
         """Rows by `probes.aggregate.KEYS`."""

@@ -58,7 +58,7 @@ def run(
     encoders: Sequence[str],
     data: Sequence[str],
     *,
-    train_data: str | None = None,
+    train_data: Sequence[str] = (),
     out: str | Path | None = None,
     preset: Literal["small", "standard"] = "standard",
     size: int | None = None,
@@ -181,7 +181,7 @@ def _default_size(scored: Sequence[Benchmark], wanted: int) -> int:
 def _asked(
     names: Sequence[str],
     scored: Sequence[Benchmark],
-    train_data: str | None,
+    train_data: Sequence[str],
     lender: str | None,
     settings: Settings,
     *,
@@ -201,7 +201,7 @@ def _asked(
                 reasons.append(f"{name} was not scored on {benchmark.spec}: {reason}.")
                 continue
             own = benchmark.spec if benchmark.train is not None else lender
-            chosen = train_data if train_data is not None else own
+            chosen = tuple(train_data) or ((own,) if own else ())
             place = Place(
                 probe=name,
                 data=benchmark.spec,
@@ -387,7 +387,7 @@ def _described(task: Asked, opened: Task) -> dict[str, Any]:
         "data": task.place.data,
         "benchmark": task.benchmark.name,
         "split": task.benchmark.split,
-        "train_data": task.place.train,
+        "train_data": list(task.place.train),
         "fit": opened.frames.fit,
         "size": opened.frames.size,
         "auc": task.benchmark.auc,

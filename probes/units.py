@@ -28,7 +28,7 @@ from probes.entrants import Sheet
 from probes.errors import ProbeError, nearest
 from probes.features import extract
 from probes.files import write_whole
-from probes.frames import Benchmark
+from probes.frames import Benchmark, join_lists
 from probes.probe import Probe, Settings, Task, Unit
 from probes.results import identity_hash
 
@@ -50,7 +50,8 @@ class Place:
 
     probe: str
     data: str
-    train: str | None
+    train: tuple[str, ...]
+    """Specs of what heads train on; none: nothing is trained."""
     settings: Settings
     allow_missing: bool
 
@@ -75,12 +76,14 @@ def probe(name: str) -> Probe:
     return import_module(f"probes.{name}").PROBE
 
 
-def training_part(spec: str | None, *, allow_missing: bool) -> Benchmark | None:
-    """The benchmark that heads train on; one without a training part lends all it has."""
-    if spec is None:
-        return None
-    found = open_benchmark(spec, allow_missing=allow_missing)
-    return found if found.train is not None else replace(found, train=found.test)
+@lru_cache(maxsize=16)
+def training_part(specs: tuple[str, ...], *, allow_missing: bool) -> Benchmark | None:
+    """What heads train on: the training parts of data sets, or all that one without such a part has."""
+    found = [open_benchmark(spec, allow_missing=allow_missing) for spec in specs]
+    if len(found) < 2:
+        return replace(found[0], train=found[0].train or found[0].test) if found else None
+    train = join_lists([(part.spec, part.train or part.test) for part in found])
+    return replace(found[0], spec=" ".join(specs), train=train)
 
 
 @lru_cache(maxsize=32)

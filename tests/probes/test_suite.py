@@ -133,7 +133,7 @@ def test_probe_that_the_data_cannot_feed_is_refused_by_name_and_noted_among_all(
         ({"probes": []}, "no probe is named"),
         ({"readings": ["lineer"]}, "unknown reading 'lineer'; did you mean 'linear'"),
         ({"size": 8}, "at least 16"),
-        ({"train_data": "nowhere"}, "no such folder"),
+        ({"train_data": ["nowhere"]}, "no such folder"),
         ({"layers": (13,)}, "has layers 1 to"),
     ],
 )
