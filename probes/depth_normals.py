@@ -9,8 +9,9 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-TOLERANCE = 0.01
-"""Largest root mean square misfit of a window, as a share of its inverse depth."""
+TOLERANCE = 0.003
+"""Largest root mean square misfit of a window, as a share of its inverse depth: for rendered depth. Where two views
+of a rendered scene see the same point, 95 % of their normals are within 5 degrees of each other; at 0.01, 92 %."""
 
 
 def normals_from_depth(
@@ -21,7 +22,7 @@ def normals_from_depth(
     Args:
         depth: (H, W) along the camera's axis, 0 where unknown.
         intrinsics: (3, 3) px, pixel centres at +0.5.
-        radius: of the window in px; all of its depths must be known. Depth of a sensor needs more than 1.
+        radius: of the window in px; all of its depths must be known. Measured depth needs more than 1.
         tolerance: see `TOLERANCE`.
     """
     height, width = depth.shape

@@ -141,8 +141,9 @@ class NormalsProbe(Probe):
             **shared_config(benchmark.fit, settings, self.name),
             linear=Training(steps=200, batch=16, lr=1e-2, weight_decay=1e-3) if small else standard,
             dpt=Training(steps=120, batch=8, lr=2e-3, weight_decay=1e-3) if small else standard,
+            # Rendered depth is exact; what a sensor or stereo measured is not.
             radius=1 if small else 2,
-            tolerance=TOLERANCE,
+            tolerance=TOLERANCE if small else 0.01,
         )
 
     def open(self, benchmark: Benchmark, train: Benchmark | None, config: NormalsConfig) -> DenseTask:
