@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
+from timm.models.vision_transformer_sam import VisionTransformerSAM
 
 import mum
-from probes.encoders import choose_layers, open_encoder, weights_hash
+from probes.encoders import TimmEncoder, choose_layers, open_encoder, weights_hash
 from probes.errors import ProbeError
 
 
@@ -43,7 +45,7 @@ def test_features_of_the_last_layer_are_the_models_own(images: torch.Tensor) -> 
         3, 1, 1
     )
     with torch.no_grad():
-        tokens = encoder._model.forward_features(x)[:, 1:]
+        tokens = encoder.model.forward_features(x)[:, 1:]
     torch.testing.assert_close(features.flatten(1, 2), tokens, atol=1e-5, rtol=1e-5)
     assert model.config.encoder.width == features.shape[-1]
 
@@ -109,6 +111,8 @@ def test_layers_are_counted_from_one() -> None:
         ("pixels:0", "must be a number from 1 to the size 64"),
         ("runs/missing", "no such file or folder"),
         ("missing.safetensors", "no such file or folder"),
+        ("timm:vit_bse_patch16_224", "did you mean 'vit_base_patch16_224'"),
+        ("timm:test_vit@missing.pth", "there is no file of weights missing.pth"),
     ],
 )
 def test_what_is_no_encoder_is_refused_in_one_sentence(spec: str, message: str) -> None:
@@ -119,3 +123,93 @@ def test_what_is_no_encoder_is_refused_in_one_sentence(spec: str, message: str) 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ProbeError, match="neither a run"):
         open_encoder(str(tmp_path), size=64)
+
+
+def test_floats_in_the_unit_range_and_bytes_are_the_same_images(images: torch.Tensor) -> None:
+    for spec in ("random:test_vit", "pixels:8"):
+        encoder = open_encoder(spec, size=64)
+        (layer,) = choose_layers(encoder, "last")
+        bytes_, floats = encoder.encode(images, [layer]), encoder.encode(images.float() / 255, [layer])
+        assert torch.equal(bytes_[layer], floats[layer])
+
+
+def test_all_layers_come_from_one_forward_pass(images: torch.Tensor) -> None:
+    encoder = open_encoder("random:test_vit", size=64)
+    passes = []
+    encoder.model.patch_embed.register_forward_hook(lambda *_: passes.append(1))
+    found = encoder.encode(images, [5, 1, 3])
+    assert (len(passes), sorted(found)) == (1, [1, 3, 5])
+    for layer in (1, 3, 5):
+        torch.testing.assert_close(found[layer], encoder.encode(images, [layer])[layer])
+
+
+@pytest.mark.parametrize(
+    ("spec", "class_tokens", "registers"),
+    [("random:test_vit", 1, 0), ("random:vit_tiny_patch16_dinov3_qkvb", 1, 4), ("pixels", 0, 0)],
+)
+def test_tokens_beside_the_patches_are_counted_and_left_out(
+    spec: str, class_tokens: int, registers: int, images: torch.Tensor
+) -> None:
+    encoder = open_encoder(spec, size=64)
+    assert (encoder.class_tokens, encoder.registers) == (class_tokens, registers)
+    (layer,) = choose_layers(encoder, "last")
+    side = 64 // encoder.patch_size
+    assert encoder.encode(images, [layer])[layer].shape[:3] == (2, side, side)
+
+
+def test_the_models_own_mean_and_deviation_are_taken_and_named(images: torch.Tensor) -> None:
+    model = timm.create_model("test_vit", num_classes=0)
+    own = {"mean": (0.1, 0.2, 0.3), "std": (0.5, 0.6, 0.7)}
+    model.pretrained_cfg = model.default_cfg = model.pretrained_cfg | own
+    encoder = TimmEncoder(model, spec="own", size=64, device=torch.device("cpu"))
+    assert (encoder.mean, encoder.std) == (own["mean"], own["std"])
+    assert encoder.identity["mean"] == [0.1, 0.2, 0.3]
+    x = (images / 255 - torch.tensor(own["mean"]).view(3, 1, 1)) / torch.tensor(own["std"]).view(3, 1, 1)
+    torch.testing.assert_close(encoder.encode(images, [6])[6].flatten(1, 2), model.forward_features(x)[:, 1:])
+
+
+@pytest.mark.parametrize(
+    ("name", "norm"),
+    [
+        ("test_vit", "the model's last norm, on every layer"),
+        ("test_resnet", "none: the model norms no layer that it hands out"),
+        ("swin_tiny_patch4_window7_224", "the model's last norm, on its last layer"),
+    ],
+)
+def test_which_norm_features_went_through_is_said(name: str, norm: str) -> None:
+    encoder = open_encoder(f"random:{name}", size=64)
+    assert encoder.norm == encoder.identity["norm"] == norm
+
+
+def test_sams_neck_is_left_out_at_any_size() -> None:
+    sam = VisionTransformerSAM(
+        img_size=64, embed_dim=32, depth=2, num_heads=2, num_classes=0, neck_chans=8, use_rel_pos=True,
+        window_size=2, global_attn_indexes=(1,),
+    )  # fmt: skip
+    encoder = TimmEncoder(sam, spec="sam", size=64, device=torch.device("cpu"))
+    assert encoder.norm.startswith("none: SAM's neck")
+    for size in (64, 96):
+        found = encoder.encode(torch.zeros(1, 3, size, size, dtype=torch.uint8), [1, 2])
+        assert {maps.shape for maps in found.values()} == {(1, size // 16, size // 16, 32)}
+
+
+def test_images_need_not_be_square() -> None:
+    wide = torch.zeros(1, 3, 60, 100, dtype=torch.uint8)
+    assert open_encoder("random:test_vit", size=64).encode(wide, [6])[6].shape == (1, 4, 6, 64)
+
+
+def test_a_model_that_cannot_take_the_size_is_refused_when_opened() -> None:
+    with pytest.raises(ProbeError, match="cannot encode images of 64 px: Input height"):
+        model = timm.create_model("test_vit", num_classes=0, img_size=160, dynamic_img_size=False)
+        TimmEncoder(model, spec="fixed", size=64, device=torch.device("cpu"))
+
+
+def test_a_classifier_without_maps_is_refused() -> None:
+    with pytest.raises(ProbeError, match="no forward_intermediates"):
+        TimmEncoder(torch.nn.Linear(2, 2), spec="linear", size=64, device=torch.device("cpu"))
+
+
+def test_a_file_that_is_not_ours_is_refused_with_the_way_to_open_it(tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_vit", num_classes=0).state_dict(), tmp_path / "other.pth")
+    with pytest.raises(ProbeError, match="timm:NAME@FILE"):
+        open_encoder(str(tmp_path / "other.pth"), size=64)
