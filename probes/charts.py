@@ -164,6 +164,47 @@ def interval_chart(
     return "".join(parts) + "</svg>"
 
 
+def bar_chart(
+    values: Sequence[float],
+    *,
+    x_label: str,
+    y_label: str,
+    title: str,
+    width: int = 760,
+    height: int = 240,
+) -> str:
+    """A bar from zero for each value, in their order; infinite ones fill the height. An ``<svg>`` element."""
+    finite = [value for value in values if math.isfinite(value)]
+    marks = ticks(min([0.0, *finite]), max([0.0, *finite]), 5)
+    low, high = marks[0], marks[-1]
+    left, right, top, bottom = 22 + 7 * max(len(label(v, marks)) for v in marks), 14, 30, 30
+
+    def py(y: float) -> float:
+        return (
+            height - bottom - (min(max(y, low), high) - low) / ((high - low) or 1) * (height - top - bottom)
+        )
+
+    parts = [_open(width, height, title)]
+    for value in marks:
+        parts.append(
+            f'<line x1="{left}" x2="{width - right}" y1="{py(value):.1f}" y2="{py(value):.1f}" '
+            f'stroke="currentColor" stroke-opacity="{0.45 if value == 0 else 0.13}"/>'
+            + _text(left - 8, py(value) + 4, label(value, marks), "end")
+        )
+    step = (width - left - right) / max(len(values), 1)
+    for index, value in enumerate(values):
+        if value == 0 or math.isnan(value):
+            continue
+        upper, lower = sorted((py(value), py(0.0)))
+        parts.append(
+            f'<rect x="{left + index * step:.2f}" y="{upper:.1f}" width="{max(step * 0.85, 0.4):.2f}" '
+            f'height="{lower - upper:.1f}" fill="{COLOURS[0 if value > 0 else 1]}"/>'
+        )
+    parts.append(_text((left + width - right) / 2, height - 6, x_label, "middle", faint=True))
+    parts.append(_text(4, 14, y_label, "start", faint=True))
+    return "".join(parts) + "</svg>"
+
+
 def sheet(charts: Sequence[str], series: Sequence[Series], *, heading: str) -> str:
     """Charts side by side under a heading and a legend of their series: an SVG file that stands alone, on white."""
     sizes = [tuple(map(int, re.search(r'viewBox="0 0 (\d+) (\d+)"', chart).groups())) for chart in charts]

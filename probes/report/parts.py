@@ -97,6 +97,17 @@ def breakable(text: str) -> str:
     return _SEPARATOR.sub(r"\1<wbr>", escape(text))
 
 
+def head(metric: Metric) -> str:
+    """A metric as a column's head."""
+    arrow = "\N{DOWNWARDS ARROW}" if metric.better == "less" else "\N{UPWARDS ARROW}"
+    return f"{metric.label}{f', {metric.unit}' if metric.unit else ''} {arrow}"
+
+
+def sentence(text: str) -> str:
+    """With a capital."""
+    return text[:1].upper() + text[1:]
+
+
 def plural(count: int, noun: str) -> str:
     """A noun as it follows a count."""
     return noun if count == 1 else f"{noun}s"

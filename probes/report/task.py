@@ -1,7 +1,6 @@
 """The section of a probe on a data set: its scores, curves, pictures, differences and failures."""
 
 from collections.abc import Mapping, Sequence
-from math import isinf
 from typing import Any
 
 from probes import charts
@@ -9,16 +8,17 @@ from probes.aggregate import BASELINE, compared
 from probes.exhibits import Exhibit
 from probes.probe import Metric, Row
 from probes.report.curves import curves
+from probes.report.differences import differences
 from probes.report.gallery import gallery
 from probes.report.parts import (
-    between,
     breakable,
     escape,
     figure,
-    minus,
+    head,
     notes,
     plural,
     score,
+    sentence,
     table,
     wording,
 )
@@ -32,7 +32,7 @@ from probes.report.sides import (
 )
 from probes.report.summary import anchor
 from probes.results import Results
-from probes.words import NONE, short_data, shown
+from probes.words import NONE, short_data
 
 LISTED = 60
 """Most failed items that the page lists; the rows have all."""
@@ -51,7 +51,7 @@ def task_section(results: Results, task: Mapping[str, Any], exhibits: Sequence[E
         _scores(results, probe, data),
         curves(results, probe, data),
         gallery(exhibits),
-        _differences(results, probe, data),
+        differences(results, probe, data),
         _failures(results, probe, data),
     ]
     return "\n".join(part for part in parts if part)
@@ -95,7 +95,7 @@ def _glance(results: Results, probe: str, data: str) -> str:
                 )
             )
     return (
-        f"<h4>{escape(_sentence(reading_name(reading)))}</h4><div class=charts>{''.join(parts)}</div>"
+        f"<h4>{escape(sentence(reading_name(reading)))}</h4><div class=charts>{''.join(parts)}</div>"
         if parts
         else ""
     )
@@ -112,7 +112,7 @@ def _scores(results: Results, probe: str, data: str) -> str:
     failed = any(line["failed"] for line in mine)
     layered = any(line["layer"] is not None for line in mine)
     heads = ['<th class="name stick">Encoder</th>', "<th>Layer</th>" if layered else ""]
-    heads += [f"<th>{escape(_head(metric))}</th>" for metric in metrics]
+    heads += [f"<th>{escape(head(metric))}</th>" for metric in metrics]
     heads.append("<th>Failed items</th>" if failed else "")
     split = tested[: 2 if removed else 0]
     heads += [f'<th class="{"" if k else "split"}">Position removed: {escape(metric.label)}</th>'
@@ -161,67 +161,6 @@ def _scores(results: Results, probe: str, data: str) -> str:
     )  # fmt: skip
 
 
-def _differences(results: Results, probe: str, data: str) -> str:
-    found = [d for d in results.differences if (d["probe"], d["data"]) == (probe, data)]
-    if not found:
-        return ""
-    metrics = compared(results.probes[probe])
-    reading, position = results.leading(probe, data)
-    parts = []
-    for kind in dict.fromkeys((d["reading"], d["position"]) for d in found):
-        mine = [d for d in found if (d["reading"], d["position"]) == kind]
-        leads = kind == (reading, position)
-        name = _sentence(reading_name(kind[0])) + ("" if kind[1] == "kept" else ", position removed")
-        parts.append((leads, name, _difference_table(mine, metrics)))
-    parts.sort(key=lambda part: not part[0])
-    shown_first = f"<h5>{escape(parts[0][1])}</h5>{parts[0][2]}"
-    rest = "".join(f"<h5>{escape(name)}</h5>{content}" for _, name, content in parts[1:])
-    more = f"<details><summary>The same for the other readings</summary>{rest}</details>" if rest else ""
-    return (
-        f"<h4>Differences between encoders</h4>{shown_first}<p class=caption>The first minus the second, on the same "
-        "items, with the 95 % interval of the difference over scenes. <em>p</em>: paired test that swaps whole scenes, "
-        "after Holm's correction over all comparisons of that score; a difference counts as decided where p is below "
-        f"0.05.</p>{more}"
-    )
-
-
-def _difference_table(found: Sequence[Row], metrics: Sequence[Metric]) -> str:
-    by_pair: dict[tuple[str, str], dict[str, Row]] = {}
-    for d in found:
-        by_pair.setdefault((d["encoder"], d["minus"]), {})[d["metric"]] = d
-    metrics = [metric for metric in metrics if any(metric.name in one for one in by_pair.values())]
-    heads = ["<th class=name>Encoders</th>"]
-    heads += [f"<th colspan=3>{escape(_head(metric))}</th>" for metric in metrics]
-    body = []
-    for (a, b), by_metric in by_pair.items():
-        cells = [f"<td class=name>{breakable(a)} \N{MINUS SIGN} {breakable(b)}</td>"]
-        for metric in metrics:
-            cells.append(
-                _difference(by_metric[metric.name], metric)
-                if metric.name in by_metric
-                else "<td colspan=3></td>"
-            )
-        body.append(f"<tr>{''.join(cells)}</tr>")
-    return table(heads, body)
-
-
-def _difference(d: Row, metric: Metric) -> str:
-    interval = ""
-    if d["lo"] is not None and d["hi"] is not None and not (isinf(d["lo"]) and isinf(d["hi"])):
-        interval = f"<small>{escape(between(d['lo'], d['hi'], metric, sign=True))}</small>"
-    p = "" if d["p_holm"] is None else f"<small>p {probability(d['p_holm'])}</small>"
-    verdict = d["verdict"]
-    return (
-        f"<td class=split>{escape(minus(shown(d['difference'], metric, sign=True)))}{interval}</td>"
-        f'<td class="verdict {verdict.partition(" ")[0]}" colspan=2>{verdict}{p}</td>'
-    )
-
-
-def probability(p: float) -> str:
-    """A p value as text."""
-    return "&lt; 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
-
-
 def _failures(results: Results, probe: str, data: str) -> str:
     rows = [row for row in results.failures if (row["probe"], row["data"]) == (probe, data)]
     if not rows:
@@ -256,21 +195,12 @@ def _layers_of(lines: Sequence[Row]) -> dict[tuple, set]:
 
 
 def _group(text: str, width: int) -> str:
-    return f"<tr class=group><th colspan={width}><span>{escape(_sentence(text))}</span></th></tr>"
+    return f"<tr class=group><th colspan={width}><span>{escape(sentence(text))}</span></th></tr>"
 
 
 def _name(label: str, style: int) -> str:
     return f'<td class="name stick">{charts.swatch(style)}{breakable(label)}</td>'
 
 
-def _head(metric: Metric) -> str:
-    arrow = "\N{DOWNWARDS ARROW}" if metric.better == "less" else "\N{UPWARDS ARROW}"
-    return f"{metric.label}{f', {metric.unit}' if metric.unit else ''} {arrow}"
-
-
 def _scaled(value: float | None, metric: Metric) -> float | None:
     return None if value is None else value * metric.scale
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
