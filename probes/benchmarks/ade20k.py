@@ -13,11 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from probes.benchmarks.picture_files import digest_of, read_picture, stamp_of
+from probes.benchmarks.picture_files import digest_of, picture_size, read_picture, stamp_of
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
 from probes.errors import ProbeError
 from probes.frames import Benchmark, Frame, FrameList
-from shards.photographs import file_geometry
 
 CLASSES = 150
 LIST, NAMES = "sceneCategories.txt", "objectInfo150.txt"
@@ -96,10 +95,7 @@ def _frames(root: Path, names: Sequence[str]) -> tuple[tuple[Frame, ...], list[s
 
 
 def _frame(root: Path, name: str, picture: Path, labels: Path) -> Frame:
-    geometry = file_geometry(picture)
-    if geometry is None:
-        raise ProbeError(f"{picture} is no picture")
-    (height, width), _ = geometry
+    height, width = picture_size(picture)
     return Frame(
         name=name,
         scene=name,

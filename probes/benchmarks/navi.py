@@ -16,14 +16,19 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from probes.benchmarks.draws import shuffled
-from probes.benchmarks.picture_files import digest_of, stamp_of, truth_of
+from probes.benchmarks.picture_files import (
+    at_size,
+    check_size,
+    digest_of,
+    read_picture,
+    stamp_of,
+    truth_of,
+)
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
 from probes.errors import ProbeError
 from probes.frames import Benchmark, Frame, FrameList, FramePair
-from shards.photographs import read_photograph
 from shards.sources.depth_maps import read_png16
 from shards.sources.folders import children, natural_key
 
@@ -169,7 +174,7 @@ def _frame(root: Path, view: _View, scene: str, group: str) -> Frame:
         group=group,
         height=rows,
         width=columns,
-        image=partial(_read_picture, view),
+        image=partial(read_picture, view.picture, upright=True, size=(rows, columns), annotated=view.size),
         digest=digest_of(view.picture),
         intrinsics=np.diag([columns / width, rows / height, 1.0]) @ intrinsics,
         world_to_camera=view.world_to_camera,
@@ -183,36 +188,14 @@ def _reduced(size: tuple[int, int]) -> tuple[int, int]:
     return round(size[0] * scale), round(size[1] * scale)
 
 
-def _read_picture(view: _View) -> NDArray[np.uint8]:
-    try:
-        found = read_photograph(view.picture, str(view.picture), short_side=SHORT_SIDE)
-    except ValueError as error:
-        raise ProbeError(str(error)) from error
-    _check(view.picture, found.size, view.size)
-    height, width = _reduced(view.size)
-    if found.pixels.shape[:2] == (height, width):
-        return found.pixels
-    return np.asarray(Image.fromarray(found.pixels).resize((width, height), Image.Resampling.BICUBIC))
-
-
 def _read_depth(path: Path, size: tuple[int, int]) -> NDArray[np.float32] | None:
     """(H, W) float32 mm of the reduced frame, by the nearest pixel; None where there is no file."""
     stored = read_png16(path)
     if stored is None:
         return None
-    _check(path, stored.shape, size)
-    (height, width), (rows, columns) = size, _reduced(size)
-    y = ((np.arange(rows) + 0.5) * height / rows).astype(int)
-    x = ((np.arange(columns) + 0.5) * width / columns).astype(int)
-    nearest = stored[y[:, None], x[None]].astype(np.float32)
+    check_size(path, stored.shape, size)
+    nearest = at_size(stored, _reduced(size)).astype(np.float32)
     return np.divide(np.float32(_DISPARITY), nearest, out=np.zeros_like(nearest), where=nearest > 0)
-
-
-def _check(path: Path, found: tuple[int, ...], size: tuple[int, int]) -> None:
-    if tuple(found) != size:
-        raise ProbeError(
-            f"{path} is {found[1]} x {found[0]}, annotated is {size[1]} x {size[0]}: give NAVI's own files"
-        )
 
 
 READER = BenchmarkReader(

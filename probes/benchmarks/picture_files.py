@@ -42,24 +42,44 @@ def check_camera(path: Path, size: tuple[int, int], intrinsics: NDArray) -> None
         )
 
 
-def read_picture(path: Path, *, upright: bool, size: tuple[int, int] | None = None) -> NDArray[np.uint8]:
+def read_picture(
+    path: Path,
+    *,
+    upright: bool,
+    size: tuple[int, int] | None = None,
+    annotated: tuple[int, int] | None = None,
+) -> NDArray[np.uint8]:
     """(H, W, 3) RGB of a picture file.
 
     Args:
         path: of the file.
         upright: turn it as its EXIF orientation says; False keeps the pixels as they are stored.
         size: (H, W) it is resized to, antialiased bicubic; None keeps its own.
+        annotated: (H, W) that the file must have, after it was turned.
 
     Raises:
-        ProbeError: it cannot be read whole.
+        ProbeError: it cannot be read whole, or has another size than annotated.
     """
+    short_side = min(size) if size else None
     try:
-        pixels = read_photograph(path, str(path), orientation=None if upright else 1).pixels
+        found = read_photograph(path, str(path), short_side=short_side, orientation=None if upright else 1)
     except ValueError as error:
         raise ProbeError(str(error)) from error
+    if annotated is not None:
+        check_size(path, found.size, annotated)
+    pixels = found.pixels
     if size is None or pixels.shape[:2] == size:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+
+
+def check_size(path: Path, found: tuple[int, ...], annotated: tuple[int, int]) -> None:
+    """ProbeError where a file's (H, W) is not what the benchmark says it is."""
+    if tuple(found) != annotated:
+        raise ProbeError(
+            f"{path} is {found[1]} x {found[0]}, annotated is {annotated[1]} x {annotated[0]}: give the"
+            " benchmark's own files"
+        )
 
 
 def at_size(values: NDArray, size: tuple[int, int]) -> NDArray:

@@ -14,11 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from probes.benchmarks.draws import FRAMES, by_hash, draw_frames
-from probes.benchmarks.picture_files import digest_of, read_picture
+from probes.benchmarks.picture_files import digest_of, picture_size, read_picture
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
 from probes.errors import ProbeError
 from probes.frames import Benchmark, Frame, FrameList, FrameSequence
-from shards.photographs import file_geometry
 from shards.sources import realestate10k
 from shards.sources.realestate10k import ClipTask
 
@@ -132,10 +131,7 @@ def _clip_frames(clip: ClipTask, drawn: list[tuple[Path | None, np.ndarray]]) ->
     present = [(path, row) for path, row in drawn if path is not None]
     if not present:
         return []
-    geometry = file_geometry(present[0][0])
-    if geometry is None:
-        raise ProbeError(f"{present[0][0]} is no picture")
-    (height, width), _ = geometry
+    height, width = picture_size(present[0][0])
     return [
         Frame(
             name=f"{clip.name}/{path.name}",

@@ -130,7 +130,7 @@ def test_opening_reads_no_picture_and_no_depth(
     def read(*_: object, **__: object) -> None:
         raise AssertionError("read")
 
-    monkeypatch.setattr(reader, "read_photograph", read)
+    monkeypatch.setattr(reader, "read_picture", read)
     monkeypatch.setattr(reader, "read_png16", read)
     assert opened(tree[0]).test.hash
 

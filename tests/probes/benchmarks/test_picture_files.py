@@ -3,9 +3,19 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
-from probes.benchmarks.picture_files import digest_of, read_picture, stamp_of, truth_of
+from probes.benchmarks.picture_files import (
+    at_size,
+    check_camera,
+    digest_of,
+    picture_size,
+    read_picture,
+    stamp_of,
+    truth_of,
+)
 from probes.errors import ProbeError
 
 
@@ -57,3 +67,32 @@ def test_the_stamp_names_files_and_sizes(tmp_path: Path) -> None:
     (tmp_path / "d" / "a.png").write_bytes(b"123")
     assert stamp_of(tmp_path, [tmp_path / "d" / "a.png"]) == "d/a.png:3"
     assert stamp_of(tmp_path, []) == ""
+
+
+def test_a_picture_is_resized_where_asked_and_of_the_annotated_size(turned: Path) -> None:
+    assert picture_size(turned) == (20, 30)
+    half = read_picture(turned, upright=True, size=(15, 10), annotated=(30, 20))
+    assert half.shape == (15, 10, 3) and half[:, -1].min() > 150 and half[:, 0].max() < 30
+    with pytest.raises(ProbeError, match=r"a.png is 20 x 30, annotated is 30 x 20"):
+        read_picture(turned, upright=True, annotated=(20, 30))
+    with pytest.raises(ProbeError, match="is no picture"):
+        picture_size(turned.with_name("none.png"))
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 60), st.integers(1, 60))
+def test_maps_follow_a_resize_by_the_pixel_in_which_the_centre_lies(
+    height: int, width: int, rows: int, columns: int
+) -> None:
+    values = np.arange(height * width).reshape(height, width)
+    found = at_size(values, (rows, columns))
+    assert found.shape == (rows, columns)
+    for row, column in ((0, 0), (rows - 1, columns - 1), (rows // 2, columns // 2)):
+        y, x = (2 * row + 1) * height // (2 * rows), (2 * column + 1) * width // (2 * columns)
+        assert found[row, column] == values[y, x]
+
+
+def test_a_camera_of_another_size_is_caught() -> None:
+    camera = np.array([[100.0, 0, 70], [0, 100, 40], [0, 0, 1]])
+    check_camera(Path("a.jpg"), (90, 130), camera)
+    with pytest.raises(ProbeError, match=r"a.jpg is 65 x 45 px, but its camera looks at \(70, 40\)"):
+        check_camera(Path("a.jpg"), (45, 65), camera)
