@@ -149,7 +149,8 @@ def text(found: Comparison) -> str:
             shown(line["b"], metric),
             _interval(line, metric),
         ]
-        cells[-1] += ["" if line["p_holm"] is None else f"{line['p_holm']:.3f}", line["verdict"]]
+        p = line["p_holm"]
+        cells[-1] += ["" if p is None else "<0.001" if p < 0.001 else f"{p:.3f}", line["verdict"]]
     lines += columns(cells)
     for line, rows in found.leading():
         metric = found.metric(line)

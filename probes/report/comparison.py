@@ -12,11 +12,11 @@ from probes.report.parts import (
     escape,
     facts,
     figure,
+    head,
     minus,
     notes,
     plural,
     table,
-    wording,
 )
 from probes.report.sides import reading_name
 from probes.words import short_data, shown
@@ -62,7 +62,7 @@ def _table(found: "Comparison") -> str:
         body.append(
             f"<tr><td class='name stick'>{breakable(line['probe'])}<small>{breakable(short_data(line['data']))}; "
             f"{escape(reading_name(line['reading']))}{position}</small></td>"
-            f"<td class=name>{_encoders(line)}</td><td class=name>{escape(wording(metric))}</td>"
+            f"<td class=name>{_encoders(line)}</td><td class=name>{escape(head(metric))}</td>"
             f"<td>{escape(minus(shown(line['a'], metric)))}</td><td>{escape(minus(shown(line['b'], metric)))}</td>"
             f"{difference_cells(line, metric)}</tr>"
         )
@@ -80,9 +80,10 @@ def _section(found: "Comparison", line: Row, rows: Sequence[Row]) -> str:
     worse = sum(sign * row["difference"] < 0 for row in rows)
     title = f"{found.probes[line['probe']].title} on {short_data(line['data'])}"
     chart = charts.bar_chart(
-        [row["difference"] * metric.scale for row in rows],
-        x_label="items, those where the first does best on the left",
-        y_label=f"difference of {wording(metric)}",
+        [sign * row["difference"] * metric.scale for row in rows],
+        x_label=f"items, in the order of what {found.names[0]} gains",
+        y_label=f"gain in {metric.label}{f', {metric.unit}' if metric.unit else ''} "
+        f"(upwards: {found.names[0]} is better)",
         title=f"{title}: differences item by item",
     )
     a, b = map(escape, found.names)
