@@ -4,13 +4,17 @@ rename.
 
 import os
 from pathlib import Path
+from uuid import uuid4
 
 from probes.errors import ProbeError
 
 
 def write_whole(path: Path, data: bytes | str) -> None:
-    """Write ``data`` to ``path`` atomically; a failure leaves no part and an older file as it was."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    """Write ``data`` to ``path`` atomically; a failure leaves no part and an older file as it was.
+
+    Any number of threads, processes and hosts may write the same path at once.
+    """
+    part = path.with_name(f".{path.name}.{uuid4().hex}.part")
     try:
         part.write_bytes(data.encode() if isinstance(data, str) else data)
         os.replace(part, path)

@@ -1,14 +1,17 @@
 """The feature cache: what is reused, what is not, and that a cache changes no number."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
+from probes import features
+from probes.encoders import open_encoder
 from probes.errors import ProbeError
-from probes.features import FeatureMaps, extract
+from probes.features import FeatureMaps, extract, fill, fill_in_processes
 
 
 class Counting:
@@ -104,3 +107,144 @@ def test_a_cache_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ProbeError, match="cannot be written"):
         extract(Counting(), Noise("a"), [1], cache=tmp_path / "file")
+
+
+def test_features_in_memory_have_the_layout_of_those_on_disk(tmp_path: Path) -> None:
+    kept, fresh = (extract(Counting(), Noise("ab"), [1], cache=cache)[1] for cache in (tmp_path, None))
+    assert kept.tokens([0, 1]).stride() == fresh.tokens([0, 1]).stride()
+
+
+@pytest.mark.parametrize("images", ["abcdefg", "a", "abcd"])
+def test_maps_stay_with_their_images_whatever_the_batch(tmp_path: Path, images: str) -> None:
+    alone = {name: extract(Counting(), Noise(name), [1])[1].tokens([0]) for name in images}
+    for cache in (tmp_path, None):
+        maps = extract(Counting(), Noise(images), [1], cache=cache, batch=2)[1]
+        for index, name in enumerate(images):
+            assert torch.equal(maps.tokens([index]), alone[name])
+
+
+def test_all_layers_are_asked_for_at_once() -> None:
+    asked: list[tuple[int, ...]] = []
+
+    class Asked(Counting):
+        def encode(self, images: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
+            asked.append(tuple(layers))
+            return super().encode(images, layers)
+
+    extract(Asked(), Noise("abc"), [1, 2], batch=2)
+    assert asked == [(1, 2), (1, 2)]
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x93NUMPY\x01\x00", b"no array at all", "cut"])
+def test_a_damaged_map_is_made_anew(tmp_path: Path, damage: bytes | str) -> None:
+    whole = extract(Counting(), Noise("abc"), [1], cache=tmp_path)[1].tokens(range(3))
+    (stored,) = tmp_path.glob("*/b.npy")
+    stored.write_bytes(stored.read_bytes()[:-3] if damage == "cut" else damage)
+    encoder = Counting()
+    again = extract(encoder, Noise("abc"), [1], cache=tmp_path)[1].tokens(range(3))
+    assert encoder.seen == 1
+    assert torch.equal(whole, again)
+
+
+def test_a_pickled_object_in_the_cache_is_never_opened(tmp_path: Path) -> None:
+    extract(Counting(), Noise("a"), [1], cache=tmp_path)
+    (stored,) = tmp_path.glob("*/a.npy")
+    np.save(stored, np.array([{}], object), allow_pickle=True)
+    encoder = Counting()
+    extract(encoder, Noise("a"), [1], cache=tmp_path)
+    assert encoder.seen == 1
+
+
+def test_features_from_other_weights_under_this_name_are_refused(tmp_path: Path) -> None:
+    extract(Counting("a"), Noise("a"), [1], cache=tmp_path)
+    (first,) = tmp_path.iterdir()
+    extract(Counting("b"), Noise("a"), [1], cache=tmp_path)
+    (second,) = set(tmp_path.iterdir()) - {first}
+    for path in second.iterdir():
+        path.replace(first / path.name)
+    with pytest.raises(ProbeError, match="weights b instead of a"):
+        extract(Counting("a"), Noise("a"), [1], cache=tmp_path)
+
+
+@pytest.mark.parametrize("key", [None, "{", "[]"])
+def test_maps_without_their_key_are_refused(tmp_path: Path, key: str | None) -> None:
+    extract(Counting(), Noise("a"), [1], cache=tmp_path)
+    (file,) = tmp_path.glob("*/key.json")
+    file.unlink() if key is None else file.write_text(key)
+    with pytest.raises(ProbeError, match=r"no readable key\.json"):
+        extract(Counting(), Noise("a"), [1], cache=tmp_path)
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    class Broken(Counting):
+        def encode(self, images: torch.Tensor, layers: Sequence[int]) -> dict[int, torch.Tensor]:
+            maps = super().encode(images, layers)
+            maps[1][1, 0, 0, 0] = torch.nan
+            return maps
+
+    with pytest.raises(ProbeError, match=r"'counting' gives features that are not finite \(image b\)"):
+        extract(Broken(), Noise("abc"), [1])
+
+
+def test_an_image_that_cannot_be_read_stops_with_its_own_words(tmp_path: Path) -> None:
+    class Torn(Noise):
+        def load(self, index: int) -> np.ndarray:
+            if index == 5:
+                raise ProbeError("five is torn")
+            return super().load(index)
+
+    encoder = Counting()
+    with pytest.raises(ProbeError, match="five is torn"):
+        extract(encoder, Torn("abcdefghijklmnop"), [1], cache=tmp_path, batch=1)
+    # What was encoded before it is kept.
+    assert {path.stem for path in tmp_path.glob("*/*.npy")} >= set("abcd")
+
+
+def test_parts_fill_a_cache_together(tmp_path: Path) -> None:
+    encoder = Counting()
+    made = [fill(encoder, Noise("abcdea"), [1], cache=tmp_path, part=(i, 3), batch=2) for i in range(3)]
+    assert made == [2, 2, 1]
+    extract(encoder, Noise("abcdea"), [1], cache=tmp_path)
+    assert encoder.seen == 5
+    assert fill(encoder, Noise("abcdea"), [1], cache=tmp_path, part=(0, 3)) == 0
+
+
+def test_processes_fill_a_cache_together_with_the_same_numbers(tmp_path: Path) -> None:
+    images = Noise("abcde", size=32)
+    made = fill_in_processes(
+        "random:test_vit", images, (2, 6), cache=tmp_path, devices=["cpu", "cpu"], seed=4
+    )
+    assert made == 5
+    encoder = open_encoder("random:test_vit", size=32, seed=4)
+    assert fill(encoder, images, (2, 6), cache=tmp_path) == 0
+    kept, fresh = (extract(encoder, images, (2, 6), cache=cache) for cache in (tmp_path, None))
+    for layer in (2, 6):
+        torch.testing.assert_close(
+            kept[layer].tokens(range(5)), fresh[layer].tokens(range(5)), atol=2e-3, rtol=0
+        )
+
+
+def test_writers_of_the_same_map_do_not_disturb_each_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        maps = list(pool.map(lambda _: extract(Counting(), Noise("abcd"), [1], cache=tmp_path)[1], range(8)))
+    for found in maps:
+        assert torch.equal(found.tokens(range(4)), maps[0].tokens(range(4)))
+    assert not list(tmp_path.glob("*/.*"))
+
+
+def test_a_map_that_vanishes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(features, "KEEP_IN_MEMORY", 0)
+    maps = extract(Counting(), Noise("ab"), [1], cache=tmp_path)[1]
+    (stored,) = tmp_path.glob("*/b.npy")
+    stored.unlink()
+    with pytest.raises(ProbeError, match="can no longer be read"):
+        maps.tokens([1])
+
+
+def test_maps_that_do_not_fit_into_memory_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = extract(Counting(), Noise("abc"), [1], cache=tmp_path)[1].without_position().tokens(range(3))
+    monkeypatch.setattr(features, "KEEP_IN_MEMORY", 0)
+    large = extract(Counting(), Noise("abc"), [1], cache=tmp_path)[1].without_position().tokens(range(3))
+    assert torch.equal(small, large)
