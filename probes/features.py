@@ -64,6 +64,10 @@ class FeatureMaps:
         tokens = torch.from_numpy(maps).flatten(1, 2)
         return tokens if self._minus is None else tokens - self._minus
 
+    def part(self, indices: Sequence[int]) -> "FeatureMaps":
+        """The maps of the images at ``indices``, at least one, in that order."""
+        return FeatureMaps([self._maps[i] for i in indices], self._minus)
+
     def without_position(self) -> "FeatureMaps":
         """The same maps minus, at each grid position, the mean feature there over all these images."""
         total = np.zeros(self._read(0).shape, np.float64)

@@ -248,3 +248,8 @@ def test_maps_that_do_not_fit_into_memory_are_the_same(
     monkeypatch.setattr(features, "KEEP_IN_MEMORY", 0)
     large = extract(Counting(), Noise("abc"), [1], cache=tmp_path)[1].without_position().tokens(range(3))
     assert torch.equal(small, large)
+
+
+def test_a_part_is_the_same_maps_in_the_order_asked_for() -> None:
+    maps = FeatureMaps([np.full((2, 2, 3), i, np.float32) for i in range(5)]).without_position()
+    torch.testing.assert_close(maps.part([3, 1]).tokens([0, 1]), maps.tokens([3, 1]))
