@@ -52,6 +52,8 @@ class Encoder(Protocol):
     """Which norm the features have gone through, in words."""
     run: Path | None
     """The run folder, where the encoder is a run."""
+    model: nn.Module | None
+    """What holds the weights; None where there are none."""
 
     def encode(self, images: Tensor, layers: Sequence[int]) -> dict[int, Tensor]:
         """Features {layer: (N, h, w, C)} float32 on the encoder's device.
@@ -76,6 +78,7 @@ class PixelEncoder:
     registers: int = 0
     norm: str = "none: colours minus the image's mean"
     run: Path | None = None
+    model: nn.Module | None = None
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -134,6 +137,8 @@ class TimmEncoder:
             "mean": list(self.mean),
             "std": list(self.std),
             "norm": self.norm,
+            "class_tokens": self.class_tokens,
+            "registers": self.registers,
             "resize": RESIZE,
             "compute": "float32",
             "timm": timm.__version__,
