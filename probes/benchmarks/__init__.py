@@ -54,6 +54,7 @@ def open_benchmark(spec: str, *, allow_missing: bool = False) -> Benchmark:
         raise ProbeError(f"data {spec!r}: unknown benchmark {name!r}{nearest(name, NAMES)}")
     known = reader(name)
     root = Path(path)
-    if not root.exists():
-        raise ProbeError(f"data {spec!r}: there is no {path}; {known.advice}")
+    if not root.is_dir():
+        what = f"{path} is a file" if root.exists() else f"there is no {path}"
+        raise ProbeError(f"data {spec!r}: {what}; {known.advice}")
     return known.open(root, spec, allow_missing)

@@ -1,3 +1,4 @@
+import sys
 from pathlib import Path
 
 import h5py
@@ -105,4 +106,13 @@ def test_images_of_another_size_are_refused(tree: Tree) -> None:
         del file["images"]
         file["images"] = np.zeros((6, 3, 320, 240), np.uint8)
     with pytest.raises(ProbeError, match=r"its images and depths are \(\(3, 320, 240\), \(640, 480\)\)"):
+        opened(tree[0])
+
+
+@pytest.mark.parametrize("module", ["scipy.io", "h5py"])
+def test_a_library_that_is_not_installed_is_named(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch, module: str
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ProbeError, match=r"need.* (scipy|h5py): pip install 'mumkit"):
         opened(tree[0])

@@ -76,3 +76,9 @@ def test_what_cannot_be_opened_is_refused_in_one_sentence(spec: str, message: st
 def test_an_unknown_reader_is_refused_with_the_nearest() -> None:
     with pytest.raises(ProbeError, match="did you mean 'megadepth1500'"):
         benchmarks.reader("megadepth1501")
+
+
+def test_a_file_is_no_benchmark(tmp_path: Path) -> None:
+    (tmp_path / "a.zip").touch()
+    with pytest.raises(ProbeError, match=r"a.zip is a file; a COLMAP model .* is expected as images/"):
+        benchmarks.open_benchmark(f"colmap:{tmp_path / 'a.zip'}")
