@@ -79,8 +79,7 @@ class LinearHead(nn.Module):
 class DPTHead(nn.Module):
     """A dense prediction transformer's decoder (Ranftl et al. 2021), narrow and without read-out tokens.
 
-    The four levels are laid on grids of 4, 2, 1 and 1/2 times the patches', and fused from the coarsest to the finest,
-    each step adding a level and doubling the grid.
+    The four levels are laid on grids of 4, 2, 1 and 1/2 times the patches', and fused from the coarsest to the finest.
     """
 
     def __init__(self, moments: Sequence[Moments], channels: int, *, width: int) -> None:
@@ -96,7 +95,7 @@ class DPTHead(nn.Module):
         nn.init.zeros_(self.out[-1].bias)
 
     def forward(self, levels: Sequence[Tensor]) -> Tensor:
-        """(n, channels, H, W), twice as fine as the finest level, of levels (n, C, h, w) from shallow to deep."""
+        """(n, channels, 4 h, 4 w) of four levels (n, C, h, w) from shallow to deep."""
         rows, columns = levels[0].shape[-2:]
         laid = [
             smooth(_resized(project(norm(x)), max(1, round(rows * scale)), max(1, round(columns * scale))))
@@ -107,7 +106,7 @@ class DPTHead(nn.Module):
         x = torch.zeros_like(laid[-1])
         for level, fuse in zip(reversed(laid), reversed(self.fuse), strict=True):
             x = fuse(_resized(x, *level.shape[-2:]) + level)
-        return self.out(_resized(x, 2 * x.shape[-2], 2 * x.shape[-1]))
+        return self.out(x)
 
 
 class _Residual(nn.Module):

@@ -1,5 +1,6 @@
 """Pictures of dense predictions for the report: the image, its truth, and what a head reads off every encoder."""
 
+import html
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -38,6 +39,19 @@ def class_colours(labels: NDArray) -> NDArray[np.uint8]:
     return _palette()[labels]
 
 
+def class_legend(classes: Sequence[tuple[int, str]], most: int = 12) -> str:
+    """An ``<svg>`` of (id, name) beside their colours, down to the ``most`` first."""
+    parts = [
+        f'<rect x="4" y="{16 * at + 4}" width="12" height="12" fill="rgb({",".join(map(str, _palette()[number]))})"/>'
+        f'<text x="22" y="{16 * at + 14}" font-size="11" fill="currentColor">{html.escape(name)}</text>'
+        for at, (number, name) in enumerate(classes[:most])
+    ]
+    if len(classes) > most:
+        rest = f"and {len(classes) - most} more"
+        parts.append(f'<text x="22" y="{16 * most + 14}" font-size="11" fill="currentColor">{rest}</text>')
+    return f'<svg viewBox="0 0 200 {max(200, 16 * (most + 1))}" role="img" aria-label="classes">{"".join(parts)}</svg>'
+
+
 def dense_exhibits(
     frames: SquareFrames,
     target: Target,
@@ -70,15 +84,16 @@ def dense_exhibits(
                 label="truth", caption="", content=image_tag(target.colours(truth, truth), f"truth of {item}")
             ),
         ]
+        if legend := target.legend(truth):
+            panels.append(Panel(label="classes", caption="", content=legend))
         for label, unit in units.items():
             for reading in readings:
                 small = unit.arrays[reading][index]
                 picture = target.colours(small, nearest_pixels(truth, len(small)))
-                error = errors[label][reading][item]
                 panels.append(
                     Panel(
                         label=label,
-                        caption=f"{reading}, error {error:.3g}",
+                        caption=f"{reading}: {target.say(errors[label][reading][item])}",
                         content=image_tag(picture, f"{reading} of {label} on {item}"),
                     )
                 )

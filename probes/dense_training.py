@@ -66,6 +66,10 @@ class Target(ABC):
         """One number of a frame's metrics by which frames are ranked for pictures, less being better."""
 
     @abstractmethod
+    def say(self, error: float) -> str:
+        """`error` in words, for captions: ``25.1° off``."""
+
+    @abstractmethod
     def guesses(self) -> dict[str, NDArray]:
         """Predictions (r, r) or (r, r, 3) that look at no image, by name; after `learn`."""
 
@@ -76,6 +80,10 @@ class Target(ABC):
     @abstractmethod
     def colours(self, values: NDArray, truth: NDArray) -> NDArray[np.uint8]:
         """A picture (H, W, 3) of a prediction or truth beside the truth (H, W) or (H, W, 3) it is compared with."""
+
+    def legend(self, truth: NDArray) -> str:
+        """An ``<svg>`` that says what the colours of a truth mean; empty: the caption says it."""
+        return ""
 
 
 class Truths:

@@ -137,6 +137,10 @@ class DepthTarget(Target):
         """The headline."""
         return metrics[DepthProbe.headline]
 
+    def say(self, error: float) -> str:
+        """See `Target.say`."""
+        return f"AbsRel {error:.2f} after scaling by medians"
+
     def guesses(self) -> dict[str, NDArray]:
         """The mean log depth of the training frames at every position, and one depth everywhere."""
         return {"mean depth": self._mean, "constant depth": np.ones_like(self._mean) * self._overall}

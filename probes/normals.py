@@ -83,6 +83,10 @@ class NormalsTarget(Target):
         """The headline."""
         return metrics[NormalsProbe.headline]
 
+    def say(self, error: float) -> str:
+        """See `Target.say`."""
+        return f"{error:.1f}° off on average"
+
     def guesses(self) -> dict[str, NDArray]:
         """The mean normal of the training frames at every position, and over all."""
         overall = _unit(self._total.sum(axis=(0, 1)))

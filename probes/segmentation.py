@@ -20,7 +20,7 @@ from probes.dense_metrics import (
     miou_statistic,
     pixel_accuracy_statistic,
 )
-from probes.dense_pictures import class_colours
+from probes.dense_pictures import class_colours, class_legend
 from probes.dense_training import Target, Training, patch_average
 from probes.errors import ProbeError
 from probes.frames import IGNORED, Benchmark, Frame
@@ -95,6 +95,10 @@ class SegmentationTarget(Target):
         """Share of wrong pixels."""
         return 1 - float(pixel_accuracy_statistic(np.array([metrics["class_pixels"]]), np.ones((1, 1)))[0])
 
+    def say(self, error: float) -> str:
+        """See `Target.say`."""
+        return f"{100 * error:.0f} % of pixels wrong"
+
     def guesses(self) -> dict[str, NDArray]:
         """The most frequent class of the training frames, over all and at every position."""
         everywhere = self._counts.sum(axis=(0, 1)).argmax()
@@ -113,6 +117,12 @@ class SegmentationTarget(Target):
     def colours(self, values: NDArray, truth: NDArray) -> NDArray[np.uint8]:
         """A colour a class; white is unlabelled."""
         return class_colours(values)
+
+    def legend(self, truth: NDArray) -> str:
+        """The classes that occur, the largest first."""
+        counts = np.bincount(truth[truth != IGNORED].astype(np.int64), minlength=self.channels)
+        order = np.argsort(-counts, kind="stable")[: (counts > 0).sum()]
+        return class_legend([(int(number), self.classes[number]) for number in order])
 
 
 class SegmentationProbe(Probe):

@@ -53,7 +53,7 @@ def test_the_linear_head_is_linear_and_keeps_places() -> None:
 @pytest.mark.parametrize("grid", [(4, 4), (7, 7), (5, 8)])
 def test_the_dpt_takes_any_grid(grid: tuple[int, int]) -> None:
     head = DPTHead([moments(6)] * 4, 5, width=8)
-    assert head([torch.zeros(2, 6, *grid)] * 4).shape == (2, 5, 8 * grid[0], 8 * grid[1])
+    assert head([torch.zeros(2, 6, *grid)] * 4).shape == (2, 5, 4 * grid[0], 4 * grid[1])
 
 
 def test_the_dpt_uses_every_level() -> None:

@@ -121,3 +121,11 @@ def test_pictures_give_every_class_a_colour_and_leave_the_unlabelled_white() -> 
     used = colours[0, :40].astype(int)
     apart = np.abs(used[:, None] - used[None]).sum(-1) + 999 * np.eye(40, dtype=int)
     assert apart.min() > 20
+
+
+def test_the_legend_names_the_classes_of_the_truth_largest_first() -> None:
+    target = SegmentationTarget(classes=("a<b", "c", "d"))
+    legend = target.legend(np.array([[2, 2, 0, 255]], np.uint8))
+    assert legend.index(">d<") < legend.index("a&lt;b") and ">c<" not in legend
+    many = SegmentationTarget(classes=tuple(f"n{i}" for i in range(30)))
+    assert "and 18 more" in many.legend(np.arange(30, dtype=np.uint8)[None])
