@@ -74,7 +74,15 @@ def interval(
         The score with both ends; without them where there is one group, or where the score is not a number.
     """
     values, member = _grouped(values, groups)
-    return _bootstrap(lambda w: _scores(values, member, w, statistic), member, level, samples, seed)
+
+    def score(weights: NDArray) -> NDArray:
+        return _scores(values, member, weights, statistic)
+
+    found = _bootstrap(score, member, level, samples, seed)
+    # Far quantiles of few scenes are extrapolated, but errors and rates end at 0.
+    if found.lo is not None and found.lo < 0 and not (score(np.eye(int(member.max()) + 1)) < 0).any():
+        return found._replace(lo=0.0)
+    return found
 
 
 def paired_interval(

@@ -284,7 +284,7 @@ def _units(
             )
     found = {name: read_unit(unit_path(cache, job.key)) for name, job in jobs.items()}
     todo = {name: job for name, job in jobs.items() if found[name] is None}
-    timed = {name for name in todo if probe(name[0].probe).timed}
+    timed = {name for name in todo if name[1] is not None and probe(name[0].probe).timed}
     bar = tqdm(
         total=len(jobs), initial=len(jobs) - len(todo), desc="units", disable=not progress, unit="unit"
     )

@@ -81,6 +81,12 @@ def test_a_score_within_bounds_has_ends_within_them_at_eight_scenes() -> None:
     assert (found.lo, found.mean) == (0, 0.125)
 
 
+def test_an_error_that_is_never_below_0_has_no_end_below_it() -> None:
+    assert interval([0, 0, 0, 1], range(4)).lo == 0
+    assert interval([0, 0, 0, -1], range(4)).lo < -0.25
+    assert paired_interval([0, 0, 0, 1], [0] * 4, range(4)).lo < 0  # a difference may well be
+
+
 def test_other_statistics_than_the_mean_are_resampled_by_scene_too() -> None:
     # A median is that of all items of the drawn scenes: with constant scenes it is always one of their values.
     values, scenes = np.repeat([1.0, 4, 9, 16, 25, 36, 49, 64, 81], 7), np.repeat(np.arange(9), 7)
