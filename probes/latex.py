@@ -50,19 +50,20 @@ def escape(text: str) -> str:
 
 
 def _summary(results: "Results") -> str:
-    heads, columns = [], []
+    body = []
     for task in results.tasks:
         probe, data = task["probe"], task["data"]
         metric = results.headline(probe)
         lines = results.final(probe, data, *results.leading(probe, data))
         if lines:
-            heads.append(f"{probe}, {short_data(data)}: {metric.label}{_arrow(metric)}")
-            columns.append(_cells(lines, metric))
-    if not columns:
-        return ""
-    body = [[escape(label), *(column.get(label, "--") for column in columns)] for label in results.labels]
+            cells = _cells(lines, metric)
+            title = f"{results.probes[probe].title}, {short_data(data)}"
+            body.append([
+                escape(title), _head(f"{metric.label}{_unit(metric)}{_arrow(metric)}"),
+                *(cells.get(label, "--") for label in results.labels),
+            ])  # fmt: skip
     caption = "Frozen features: the headline of every probe, with 95\\,\\% intervals over scenes."
-    return _table(caption, ["encoder", *heads], body)
+    return _table(caption, ["probe", "score", *results.labels], body, words=2) if body else ""
 
 
 def _of_task(results: "Results", probe: str, data: str) -> str:
@@ -91,7 +92,7 @@ def _of_task(results: "Results", probe: str, data: str) -> str:
         return ""
     heads = ["reading", "encoder", *(f"{metric.label}{_unit(metric)}{_arrow(metric)}" for metric in metrics)]
     title = f"{results.probes[probe].title} on {short_data(data)}"
-    return _table(escape(title) + ", with 95\\,\\% intervals over scenes.", heads, body)
+    return _table(escape(title) + ", with 95\\,\\% intervals over scenes.", heads, body, words=2)
 
 
 def _cells(lines: Mapping[str, Row], metric: Metric) -> dict[str, str]:
@@ -125,23 +126,21 @@ def _arrow(metric: Metric) -> str:
     return " (less)" if metric.better == "less" else " (more)"
 
 
-def _table(caption: str, heads: Sequence[str], body: Sequence[Sequence[str]]) -> str:
-    words = next((k for k, cell in enumerate(heads) if cell == "encoder"), 0) + 1
-    marks = {" (less)": r" $\downarrow$", " (more)": r" $\uparrow$"}
+def _head(text: str) -> str:
+    for mark, arrow in ((" (less)", r" $\downarrow$"), (" (more)", r" $\uparrow$")):
+        if text.endswith(mark):
+            return escape(text.removesuffix(mark)) + arrow
+    return escape(text)
 
-    def head(text: str) -> str:
-        for mark, arrow in marks.items():
-            if text.endswith(mark):
-                return escape(text.removesuffix(mark)) + arrow
-        return escape(text)
 
+def _table(caption: str, heads: Sequence[str], body: Sequence[Sequence[str]], *, words: int) -> str:
     lines = [
         r"\begin{table}",
         rf"\caption{{{caption}}}",
         r"\centering\small",
         rf"\begin{{tabular}}{{{'l' * words}{'r' * (len(heads) - words)}}}",
         r"\toprule",
-        " & ".join(map(head, heads)) + r" \\",
+        " & ".join(map(_head, heads)) + r" \\",
         r"\midrule",
         *(" & ".join(cells) + r" \\" for cells in body),
         r"\bottomrule",
