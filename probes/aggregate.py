@@ -237,19 +237,22 @@ def encoder_pairs(labels: Sequence[str]) -> list[tuple[str, str]]:
 def final_layer(
     layers: Iterable[int | None], selections: Sequence[Mapping[str, Any]], of: Mapping[str, Any]
 ) -> int | None:
-    """The layer that stands for an encoder: the selected one, else the last.
+    """The layer that stands for an encoder: the one chosen on held-out training scenes, else the last.
 
     Args:
         layers: those it was scored at.
         selections: of all units, each with ``probe``, ``data``, ``encoder`` and what was ``selected``; a ``layer``
-            there is a number, or a dictionary with ``chosen``.
-        of: probe, data and encoder in question.
+            there is a number, or a dictionary with the number as ``chosen``, or with numbers as ``best``, by
+            ``READING, position POSITION``.
+        of: probe, data, encoder, reading and position in question.
     """
     known = [layer for layer in layers if layer is not None]
     for selection in selections:
         if all(selection.get(key) == of[key] for key in ("probe", "data", "encoder")):
             chosen = selection["selected"].get("layer")
-            chosen = chosen.get("chosen") if isinstance(chosen, Mapping) else chosen
+            if isinstance(chosen, Mapping):
+                best = chosen.get("best", {})
+                chosen = best.get(f"{of['reading']}, position {of['position']}", chosen.get("chosen"))
             if chosen in known:
                 return chosen
     return max(known, default=None)

@@ -154,7 +154,8 @@ def _scores(results: Results, probe: str, data: str) -> str:
         + table(heads, body)
         + "<p class=caption>Bold: the best of its column. Small print: 95 % intervals over scenes, and the standard "
         "deviation over training seeds where there are several. "
-        + ("Each encoder at the layer named; the other layers are in <code>table.csv</code>. " if swept else "")
+        + ("Each encoder at the layer that did best on held-out training scenes, or else at its last; the other layers "
+           "are in <code>table.csv</code>. " if swept else "")
         + ("<em>Position removed</em>: the mean feature of every grid position is subtracted first, which takes away "
            "what an encoder gains by merely knowing where in the picture a patch lies. " if removed else "")
         + "</p>"

@@ -151,12 +151,18 @@ def test_headline_leads_what_is_tested() -> None:
 
 
 def test_selected_layer_stands_for_an_encoder_and_the_last_without_one() -> None:
-    of = {"probe": "p", "data": "d", "encoder": "e"}
+    unit = {"probe": "p", "data": "d", "encoder": "e"}
+    of = unit | {"reading": "knn", "position": "kept"}
     assert final_layer([1, 2, 3], [], of) == 3
     assert final_layer([None], [], of) is None
-    assert final_layer([1, 2, 3], [of | {"selected": {"layer": {"chosen": 2, "on": "held out"}}}], of) == 2
-    assert final_layer([1, 2, 3], [of | {"selected": {"layer": 1}}], of) == 1
-    assert final_layer([1, 2, 3], [of | {"encoder": "other", "selected": {"layer": 1}}], of) == 3
+    assert final_layer([1, 2, 3], [unit | {"selected": {"layer": {"chosen": 2, "on": "held out"}}}], of) == 2
+    assert final_layer([1, 2, 3], [unit | {"selected": {"layer": 1}}], of) == 1
+    assert final_layer([1, 2, 3], [unit | {"encoder": "other", "selected": {"layer": 1}}], of) == 3
+    by_reading = {
+        "layer": {"best": {"knn, position kept": 2, "linear, position kept": 1}, "among": [1, 2, 3]}
+    }
+    assert final_layer([1, 2, 3], [unit | {"selected": by_reading}], of) == 2
+    assert final_layer([1, 2, 3], [unit | {"selected": by_reading}], of | {"position": "removed"}) == 3
 
 
 def test_score_of_one_item_alone() -> None:

@@ -223,3 +223,9 @@ def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pyte
         write_whole(path, "new")
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_rows_are_selected_by_columns(made: Results) -> None:
+    found = made.select(probe="matching", encoder="pixels", reading="knn", position="kept", layer=1)
+    assert len(found) == 60
+    assert {row["encoder"] for row in found} == {"pixels"}
