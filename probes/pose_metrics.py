@@ -109,6 +109,16 @@ def recall(errors: NDArray, threshold: float) -> float:
     return float(recall_statistic(threshold)(errors, np.ones((1, len(errors))))[0])
 
 
+def median_statistic(values: NDArray, weights: NDArray) -> NDArray:
+    """The median of values (n,), each repeated as often as its weight in a row of (m, n) says; it may be infinite."""
+    order = np.argsort(values, kind="stable")
+    ordered = np.asarray(values, np.float64)[order]
+    reached = np.cumsum(np.asarray(weights, np.float64)[:, order], axis=1)
+    half = reached[:, -1:] / 2
+    low, high = (reached >= half).argmax(axis=1), (reached > half).argmax(axis=1)
+    return np.where(half[:, 0] > 0, ordered[low] / 2 + ordered[high] / 2, np.nan)
+
+
 def absolute_trajectory_error(predicted: NDArray, true: NDArray, *, scale: bool = True) -> float:
     """ATE: root mean square distance of the camera centres after the best alignment, in the truth's unit.
 

@@ -16,6 +16,7 @@ from probes.pose_metrics import (
     auc,
     auc_statistic,
     camera_centres,
+    median_statistic,
     recall,
     recall_statistic,
     relative_pose_errors,
@@ -124,7 +125,17 @@ def test_a_weighted_area_is_that_of_the_items_drawn(errors: np.ndarray, kind: st
     np.testing.assert_allclose(auc_statistic(5, kind)(errors, weights.astype(float)), expected, atol=1e-12)
 
 
-@pytest.mark.parametrize("statistic", [*(auc_statistic(5, k) for k in INTEGRATIONS), recall_statistic(5)])
+@settings(deadline=None)
+@given(some_errors, st.integers(0, 1000))
+def test_a_weighted_median_is_that_of_the_items_drawn(errors: np.ndarray, seed: int) -> None:
+    weights = np.random.default_rng(seed).multinomial(len(errors), np.full(len(errors), 1 / len(errors)), 4)
+    expected = [np.median(np.repeat(errors, row)) for row in weights]
+    np.testing.assert_allclose(median_statistic(errors, weights.astype(float)), expected)
+
+
+@pytest.mark.parametrize(
+    "statistic", [*(auc_statistic(5, k) for k in INTEGRATIONS), recall_statistic(5), median_statistic]
+)
 def test_nothing_drawn_has_no_score(statistic) -> None:
     assert np.isnan(statistic(np.array([1.0, np.inf]), np.zeros((2, 2)))).all()
 
