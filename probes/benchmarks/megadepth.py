@@ -100,12 +100,13 @@ def posed_photograph(
         digest=digest_of(path),
         intrinsics=intrinsics,
         world_to_camera=world_to_camera,
-        depth=truth_of(_read_depth, root / depth, size),
+        depth=truth_of(read_dense_depth, root / depth, size),
         stamp=stamp_of(root, [root / depth]),
     )
 
 
-def _read_depth(path: Path, size: tuple[int, int]) -> NDArray[np.float32] | None:
+def read_dense_depth(path: Path, size: tuple[int, int]) -> NDArray[np.float32] | None:
+    """(H, W) of an HDF5 file at its photograph's size, 0 = unknown; None without a file."""
     depth = megadepth.read_depth(path, size)
     if depth is None:
         return None

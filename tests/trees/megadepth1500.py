@@ -1,10 +1,13 @@
-"""MegaDepth-1500: two scenes of MegaDepth and LoFTR's five lists of their pairs, pickles that are named .npz."""
+"""MegaDepth-1500 in two forms: two scenes of MegaDepth with LoFTR's five lists, pickles that are named .npz; and
+glue-factory's archive with lists as text."""
 
 import pickle
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+from PIL import Image
 
 from tests.trees import megadepth
 from tests.trees.world import View, render_world
@@ -29,6 +32,26 @@ def write(root: Path, folder: str = "megadepth_test_1500_scene_info") -> dict[st
                 pickle.dumps(describe(paths, [(0, k) for k in others]))
             )
     return listed
+
+
+def write_views(root: Path) -> dict[str, View]:
+    """Write glue-factory's form, with a view that no pair names; returns the views of the others by their names."""
+    (root / "images" / "0015").mkdir(parents=True)
+    (root / "depths" / "0015").mkdir(parents=True)
+    views = {f"0015/{i}_o.jpg": view for i, view in enumerate(render_world(5, size=SIZE, seed=2).views)}
+    lines = []
+    for name, view in views.items():
+        Image.fromarray(view.image).save(root / "images" / name, quality=97)
+        with h5py.File(root / "depths" / name.replace(".jpg", ".h5"), "w") as file:
+            file.create_dataset("depth", data=view.depth)
+        k, pose = view.intrinsics, view.world_to_camera
+        numbers = map(repr, [*pose[:, :3].ravel().tolist(), *pose[:, 3].tolist()])
+        camera = f"PINHOLE {SIZE[1]} {SIZE[0]} {k[0, 0]} {k[1, 1]} {k[0, 2]} {k[1, 2]}"
+        lines.append(f"{name} {' '.join(numbers)} {camera}\n")
+    (root / "views.txt").write_text("".join(lines))
+    names = list(views)
+    (root / "pairs.txt").write_text("".join(f"{names[a]} {names[b]}\n" for a, b in ((0, 1), (2, 0), (1, 3))))
+    return {name: views[name] for name in names[:4]}
 
 
 def describe(views: dict[str, View], pairs: list[tuple[int, int]]) -> dict[str, Any]:

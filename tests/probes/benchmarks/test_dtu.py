@@ -10,6 +10,7 @@ import pytest
 from probes.benchmarks import dtu as reader
 from probes.benchmarks import open_benchmark
 from probes.errors import ProbeError
+from probes.frames import Benchmark
 from tests.trees import dtu, proof
 from tests.trees.world import View
 
@@ -34,7 +35,7 @@ def copy(tree: Tree, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tree[0], tmp_path / "tree"))
 
 
-def opened(root: Path, *, allow_missing: bool = False):
+def opened(root: Path, *, allow_missing: bool = False) -> Benchmark:
     return open_benchmark.__wrapped__(f"dtu:{root}", allow_missing=allow_missing)
 
 

@@ -12,7 +12,7 @@ from PIL import Image
 from probes.benchmarks import eth3d as reader
 from probes.benchmarks import open_benchmark
 from probes.errors import ProbeError
-from probes.frames import FrameList
+from probes.frames import Benchmark, FrameList
 from tests.trees import eth3d, proof
 from tests.trees.world import View
 
@@ -36,7 +36,7 @@ def copy(tree: Tree, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tree[0], tmp_path / "tree"))
 
 
-def opened(root: Path, *, allow_missing: bool = False):
+def opened(root: Path, *, allow_missing: bool = False) -> Benchmark:
     return open_benchmark.__wrapped__(f"eth3d:{root}", allow_missing=allow_missing)
 
 

@@ -10,6 +10,7 @@ from probes.benchmarks import hpatches as reader
 from probes.benchmarks import open_benchmark
 from probes.correspondences import Correspondent
 from probes.errors import ProbeError
+from probes.frames import Benchmark
 from probes.square import SquareFrames
 from tests.trees import hpatches
 
@@ -33,7 +34,7 @@ def _only_those(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader, "SEQUENCES", hpatches.SEQUENCES)
 
 
-def opened(root: Path):
+def opened(root: Path) -> Benchmark:
     return open_benchmark.__wrapped__(f"hpatches:{root}", allow_missing=True)
 
 

@@ -131,6 +131,56 @@ def test_damaged_depth_is_named(copy: Path) -> None:
         frame.depth()
 
 
+@pytest.fixture
+def views(tmp_path: Path) -> Tree:
+    """Glue-factory's form."""
+    return tmp_path, megadepth1500.write_views(tmp_path)
+
+
+def test_views_as_text_warp_as_the_world_does(views: Tree) -> None:
+    found = open_benchmark(f"megadepth1500:{views[0]}").test
+    assert [pair.name for pair in found.pairs] == [
+        "0015/0_o.jpg|0015/1_o.jpg",
+        "0015/2_o.jpg|0015/0_o.jpg",
+        "0015/1_o.jpg|0015/3_o.jpg",
+    ]
+    assert {frame.scene for frame in found.frames} == {"0015"}
+    assert proof.benchmark_warp_error(found, views[1]) < 0.01
+    assert proof.benchmark_pixel_error(found, views[1]) < 4
+
+
+def test_missing_files_of_views_are_listed_and_refused_unless_allowed(views: Tree) -> None:
+    spec = f"megadepth1500:{views[0]}"
+    (views[0] / "depths/0015/3_o.h5").unlink()
+    (views[0] / "images/0015/4_o.jpg").unlink()  # of no pair
+    with pytest.raises(ProbeError, match=r"1 of 8 files are missing: depths/0015/3_o.h5; .*--allow-missing"):
+        open_benchmark(spec)
+    part = open_benchmark(spec, allow_missing=True)
+    assert (
+        part.missing == ("depths/0015/3_o.h5",) and len(part.test.pairs) == 2 and len(part.test.frames) == 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "reason"),
+    [
+        ("views.txt", "a.jpg 1 2 3", "line 6: 4 words are no name, pose and camera"),
+        (
+            "views.txt",
+            "a.jpg" + " 1" * 12 + " OPENCV 9 9" + " 1" * 8,
+            "line 6: OPENCV with 8 parameters is no",
+        ),
+        ("views.txt", "a.jpg" + " x" * 12 + " PINHOLE 9 9 1 1 1 1", "line 6: could not convert"),
+        ("pairs.txt", "0015/0_o.jpg 0015/9_o.jpg", "line 4: must name two pictures of views.txt"),
+    ],
+)
+def test_damaged_views_are_named_by_their_line(views: Tree, file: str, line: str, reason: str) -> None:
+    with (views[0] / file).open("a") as opened:
+        opened.write(f"{line}\n")
+    with pytest.raises(ProbeError, match=f"{file}, {reason}"):
+        open_benchmark(f"megadepth1500:{views[0]}")
+
+
 def test_published_lists_are_read(testdata: Callable[[str], Path], tmp_path: Path) -> None:
     lists = testdata("data/real/megadepth_test_1500")
     with pytest.raises(ProbeError, match=r"659 of 661 files are missing: 0022_0.1_0.3.npz"):
