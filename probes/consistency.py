@@ -34,6 +34,8 @@ from probes.probe import Metric, Probe, Row, Settings, Task, Unit
 from probes.square import Fit
 
 READINGS = ("soft-argmax", "argmax")
+EQUAL = 1e-6
+"""Cosines that differ by less count as equal."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,9 +163,7 @@ class ConsistencyTask(Task):
             asked = F.normalize(sample(view_a, grid, pair.queries, size), dim=-1)
             there = F.normalize(sample(view_b, grid, pair.targets, size), dim=-1)
             places = F.normalize(view_b, dim=-1)
-            same = float((asked * there).sum(dim=-1).mean())
-            other = self._other(asked, places, grid, pair)
-            alike = {"margin": same - other, "cosine": same, "cosine_other": other}
+            alike = self._alike(asked, there, places, grid, pair)
             for reading in self.config.readings:
                 if reading == "argmax":
                     points = patch_centres(*grid, size)[nearest_neighbours(asked, places)[0].cpu().numpy()]
@@ -172,14 +172,27 @@ class ConsistencyTask(Task):
                     points = soft.double().cpu().numpy()
                 yield position, reading, points, alike
 
-    def _other(self, asked: Tensor, places: Tensor, grid: tuple[int, int], pair: Pair) -> float:
-        """Mean cosine of the queries' features (n, C) with patches (h * w, C) that are far from the true place."""
+    def _alike(
+        self, asked: Tensor, there: Tensor, places: Tensor, grid: tuple[int, int], pair: Pair
+    ) -> dict[str, float]:
+        """How alike the queries' features (n, C) are with those at the true places (n, C) and with patches (h * w, C)
+        far from there."""
         centres = patch_centres(*grid, self.config.size)
         distance = np.linalg.norm(pair.targets[:, None] - centres[None], axis=-1)
         # On a grid so coarse that no patch is far, the farthest ones are.
         far = distance >= np.minimum(self.config.apart * self.config.size, distance.max(axis=1))[:, None]
         weights = torch.from_numpy(far / far.sum(axis=1, keepdims=True)).to(asked)
-        return float(((weights @ places) * asked).sum(dim=-1).mean())
+        same, other = (asked * there).sum(dim=-1), asked @ places.T
+        less = same[:, None] - other
+        # Equal ones count half, so that a constant feature separates like a coin.
+        won = (less > EQUAL).to(less) + 0.5 * (less.abs() <= EQUAL)
+        cosine, cosine_other = float(same.mean()), float((weights * other).sum(dim=1).mean())
+        return {
+            "separation": float((weights * won).sum(dim=1).mean()),
+            "margin": cosine - cosine_other,
+            "cosine": cosine,
+            "cosine_other": cosine_other,
+        }
 
     def _locations(self, errors: NDArray, points: NDArray, pair: Pair) -> dict[str, float]:
         size = self.config.size
@@ -218,6 +231,7 @@ class ConsistencyProbe(Probe):
     )
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(name="location", label="location error", unit="% of side", better="less", digits=2, scale=100),
+        Metric(name="separation", label="other points less alike", unit="%", digits=1, scale=100),
         Metric(name="margin", label="cosine margin"),
         Metric(name="cosine", label="cosine, same point"),
         Metric(name="cosine_other", label="cosine, other points", better="less"),

@@ -56,6 +56,7 @@ def test_perfect_features_reach_the_floor_of_the_grid(task: ConsistencyTask, per
     soft = mean(perfect, "location_px", reading="soft-argmax", position="kept")
     assert floor(task, "oracle between patches (8 x 8)") < soft < oracle
     assert mean(perfect, "margin", reading="argmax", position="kept") > 0.6
+    assert mean(perfect, "separation", reading="argmax", position="kept") > 0.98
 
 
 def test_noise_is_at_chance_and_its_margin_is_nothing(task: ConsistencyTask) -> None:
@@ -63,6 +64,7 @@ def test_noise_is_at_chance_and_its_margin_is_nothing(task: ConsistencyTask) -> 
     chance = floor(task, "chance (8 x 8)")
     assert abs(mean(unit, "location_px", reading="argmax", position="kept") - chance) < 2
     assert abs(mean(unit, "margin", reading="argmax", position="kept")) < 0.03
+    assert abs(mean(unit, "separation", reading="argmax", position="kept") - 0.5) < 0.05
 
 
 def test_a_constant_feature_is_perfectly_alike_and_has_no_margin(task: ConsistencyTask) -> None:
@@ -70,6 +72,18 @@ def test_a_constant_feature_is_perfectly_alike_and_has_no_margin(task: Consisten
     assert mean(unit, "cosine", position="kept") == pytest.approx(1, abs=1e-5)
     assert mean(unit, "cosine_other", position="kept") == pytest.approx(1, abs=1e-5)
     assert mean(unit, "margin", position="kept") == pytest.approx(0, abs=1e-5)
+    assert mean(unit, "separation", position="kept") == 0.5
+
+
+def test_likeness_golden(task: ConsistencyTask) -> None:
+    """A 2 x 2 grid and one point at its first patch: that patch is near, the three others far."""
+    pair = replace(task.pairs[0], queries=np.array([[16.0, 16]]), targets=np.array([[16.0, 16]]))
+    asked, there = torch.tensor([[1.0, 0]]), torch.tensor([[0.8, 0.6]])
+    places = torch.tensor([[0.8, 0.6], [0.6, 0.8], [0.8, -0.6], [1.0, 0]])
+    found = task._alike(asked, there, places, (2, 2), pair)
+    assert found == pytest.approx(
+        {"cosine": 0.8, "cosine_other": 0.8, "margin": 0, "separation": 0.5}, abs=1e-6
+    )
 
 
 def test_position_alone_stays_where_it_is_and_removed_it_is_nothing(task: ConsistencyTask) -> None:
