@@ -63,9 +63,12 @@ class SegmentationTarget(Target):
 
     def learn(self, truths: Iterable[NDArray]) -> dict[str, Any]:
         """How often each class is seen at every position."""
-        counts = 0
+        counts: NDArray | None = None
         for truth in truths:
-            counts = counts + (truth[..., None] == np.arange(self.channels, dtype=np.uint8)).astype(np.int64)
+            if counts is None:
+                counts = np.zeros((*truth.shape, self.channels), np.int32)
+            rows, columns = np.nonzero(truth != IGNORED)
+            counts[rows, columns, truth[rows, columns]] += 1
         self._counts = counts
         return {}
 

@@ -9,11 +9,15 @@ import pytest
 import torch
 
 from probes.benchmarks import open_benchmark
+from probes.dense_training import Training
 from probes.depth import PROBE, DepthTarget
 from probes.errors import ProbeError
 from probes.frames import Benchmark, Frame
 from probes.probe import Settings
 from probes.square import SquareFrames
+from tests.probes.truth import NamedEncoder, noise_maps
+from tests.trees import nyu
+from tests.trees.world import render_world
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +150,18 @@ def test_pictures_take_the_scale_of_the_truth(benchmark: Benchmark) -> None:
     assert found.colours(truth, truth)[0, 0].tolist() == [128] * 3
     assert (found.colours(np.zeros((8, 8)), truth) == 128).all()
     assert (found.colours(truth, np.zeros((8, 8))) == 128).all()
+
+
+def test_nyu_is_scored_inside_its_crop_in_metres(tmp_path: Path) -> None:
+    nyu.write(tmp_path, render_world(6, size=nyu.SIZE))
+    found = open_benchmark(f"nyu:{tmp_path}")
+    config = PROBE.config(found, Settings(size=48, preset="small", readings=("linear",)))
+    quick = Training(steps=3, batch=2, lr=1e-2, weight_decay=0.0)
+    task = PROBE.open(found, found, replace(config, linear=quick))
+    unit = task.score(NamedEncoder(), {1: noise_maps(len(task.frames), (4, 4))}, torch.device("cpu"))
+    assert {row["item"] for row in unit.rows} == {f"{number:04d}" for number in nyu.TEST}
+    inside = int(task.frames.mask(0).sum())
+    assert 0.7 * 48 * 48 < inside < 48 * 48
+    assert all(0.9 * inside < row["pixels"] <= inside for row in unit.rows)
+    assert (config.range, config.spacing, task.facts["unit"], task.notes) == ((0.001, 10), "linear", "m", [])
+    assert unit.selections == {}

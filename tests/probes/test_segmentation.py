@@ -17,6 +17,8 @@ from probes.probe import Settings
 from probes.segmentation import PROBE, SegmentationTarget
 from probes.square import SquareFrames
 from tests.probes.truth import NamedEncoder, noise_maps
+from tests.trees import ade20k
+from tests.trees.world import render_world
 
 MIOU = PROBE.metrics[0]
 
@@ -129,3 +131,18 @@ def test_the_legend_names_the_classes_of_the_truth_largest_first() -> None:
     assert legend.index(">d<") < legend.index("a&lt;b") and ">c<" not in legend
     many = SegmentationTarget(classes=tuple(f"n{i}" for i in range(30)))
     assert "and 18 more" in many.legend(np.arange(30, dtype=np.uint8)[None])
+
+
+def test_ade20k_is_scored_without_what_has_no_class(tmp_path: Path) -> None:
+    ade20k.write(tmp_path, render_world(6, size=(72, 96)))
+    found = open_benchmark(f"ade20k:{tmp_path}")
+    config = PROBE.config(found, Settings(size=48, preset="small", readings=("linear",)))
+    task = PROBE.open(
+        found, found, replace(config, linear=Training(steps=3, batch=2, lr=1e-2, weight_decay=0.0))
+    )
+    unit = task.score(NamedEncoder(), {1: noise_maps(len(task.frames), (4, 4))}, torch.device("cpu"))
+    assert len(unit.rows) == 3 and task.facts["classes"] == 150 and task.facts["train_items"] == 2
+    # The first 5 of 96 columns have no class: those under the first 2 of 48 pixels.
+    assert all(row["pixels"] == 46 * 48 for row in unit.rows)
+    oracle = [row for row in task.baselines([(48, 48)]) if row["encoder"] == "oracle (48 x 48)"]
+    assert MIOU.statistic(np.array([row["class_pixels"] for row in oracle]), np.ones((1, 3)))[0] == 1
