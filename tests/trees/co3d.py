@@ -83,8 +83,8 @@ SHORT, BAD, UNSEEN = "apple/372_41112_81867", "teddybear/9_9_9", "kite/399_51022
 """Of the test set too, but not scored: of nine frames, of poor quality, of no category that is scored."""
 
 
-def write_test_set(root: Path, world: World) -> dict[str, View]:
-    """Write sequences of all views of the test set of `fewview_dev`; returns those that are scored or trained on.
+def write_test_set(root: Path, world: World, trained: World) -> dict[str, View]:
+    """Write sequences of the test set of `fewview_dev`, and one to train on that shows another world; returns those.
 
     The scored ones have two frames more whose cameras are broken, and one that the set list does not name.
     """
@@ -94,7 +94,7 @@ def write_test_set(root: Path, world: World) -> dict[str, View]:
         rows: list[dict[str, Any]] = []
         sets: dict[str, list] = {"train": [], "val": [], "test": []}
         for sequence in (s for s in parts if s.startswith(category)):
-            views = world.views[:9] if sequence == SHORT else world.views
+            views = (trained if sequence == TRAINED else world).views[: 9 if sequence == SHORT else None]
             written = [_write_frame(root, sequence, i, view, bounds=(OTHER,)) for i, view in enumerate(views)]
             if sequence in {SCORED, OTHER}:
                 for number, broken in ((100, [1e6, 0.0, 0.0]), (101, [float("nan"), 0.0, 0.0])):
@@ -124,7 +124,7 @@ def write_test_set(root: Path, world: World) -> dict[str, View]:
     return {
         f"{sequence}/images/{_file(i)}.jpg": view
         for sequence in (SCORED, OTHER, TRAINED)
-        for i, view in enumerate(world.views)
+        for i, view in enumerate((trained if sequence == TRAINED else world).views)
     }
 
 

@@ -20,17 +20,18 @@ TURNED = "001.jpg"
 """The picture of each set that is stored lying on its side."""
 
 
-def write(root: Path, world: World) -> dict[str, View]:
-    """Write two objects of a wild and a multi-view set each; returns the views by picture's path.
+def write(root: Path, world: World, trained: World) -> dict[str, View]:
+    """Write two objects of a wild set of one world and a multi-view set of another; returns the views by picture's
+    path.
 
-    Both objects show the same views. Depth is unknown in the left tenth, where the object is not. The first object
+    Both objects show the same. Depth is unknown in the left tenth, where the object is not. The first object
     has a video set too, which is none of the sets that are used; a folder holds no object at all.
     """
     shown: dict[str, View] = {}
     for name in OBJECTS:
-        for kind in (WILD, MULTIVIEW):
+        for kind, of in ((WILD, world), (MULTIVIEW, trained)):
             rows = []
-            for i, view in enumerate(world.views):
+            for i, view in enumerate(of.views):
                 rows.append(_write_view(root / name / kind, f"{i:03d}.jpg", view, name, kind))
                 shown[f"{name}/{kind}/images/{i:03d}.jpg"] = view
             (root / name / kind / "annotations.json").write_text(json.dumps(rows[::-1]))

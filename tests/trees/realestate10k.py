@@ -28,17 +28,17 @@ def write(root: Path, world: World) -> dict[str, View]:
     return shown
 
 
-def write_test_set(root: Path, world: World) -> dict[str, View]:
-    """Write two clips of all views to be scored, one to train on, one of nine frames and one whose video is gone;
-    returns what the first three show.
+def write_test_set(root: Path, world: World, trained: World) -> dict[str, View]:
+    """Write two clips of all views to be scored, one of another world to train on, one of nine frames and one whose
+    video is gone; returns what the first three show.
 
     The second scored clip's frames lie in `frames/test`.
     """
     _write_clip(root, f"test/{GONE}", world.views, extracted=False)
     _write_clip(root, f"test/{SHORT}", world.views[:3], extracted=True)
     shown: dict[str, View] = {}
-    for clip in (f"test/{TEST}", f"test/{ELSEWHERE}", f"train/{CLIP}"):
-        shown |= _write_clip(root, clip, world.views, extracted=True, burst=1)
+    for clip, of in ((f"test/{TEST}", world), (f"test/{ELSEWHERE}", world), (f"train/{CLIP}", trained)):
+        shown |= _write_clip(root, clip, of.views, extracted=True, burst=1)
     (root / "frames" / "test").mkdir(parents=True)
     (root / "test" / ELSEWHERE).rename(root / "frames" / "test" / ELSEWHERE)
     return shown

@@ -16,7 +16,8 @@ from tests.trees.world import View, render_world
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[str, View]]:
     monkeypatch.setattr(reader, "CATEGORIES", ("apple", "teddybear"))
-    return tmp_path, co3d.write_test_set(tmp_path, render_world(12, size=(36, 48)))
+    worlds = [render_world(12, size=(36, 48), seed=seed) for seed in (0, 1)]
+    return tmp_path, co3d.write_test_set(tmp_path, *worlds)
 
 
 def opened(root: Path, *, allow_missing: bool = False) -> Benchmark:

@@ -18,7 +18,8 @@ VIEWS = 9
 
 @pytest.fixture
 def tree(tmp_path: Path) -> tuple[Path, dict[str, View]]:
-    return tmp_path, navi.write(tmp_path, render_world(VIEWS, size=(54, 72), centred=True))
+    worlds = [render_world(VIEWS, size=(54, 72), centred=True, seed=seed) for seed in (0, 1)]
+    return tmp_path, navi.write(tmp_path, *worlds)
 
 
 def opened(root: Path, *, allow_missing: bool = False) -> Benchmark:
