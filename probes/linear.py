@@ -24,7 +24,7 @@ from probes.metrics import patch_of
 from probes.pairs import Pair
 
 Norm = Literal["none", "layer", "batch"]
-AT_ONCE = 1 << 30  # bytes of tokens of the heads that are trained side by side
+AT_ONCE = 1 << 28  # bytes of tokens of the heads that are trained side by side
 
 
 @dataclass(frozen=True, kw_only=True)

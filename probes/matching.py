@@ -240,12 +240,12 @@ class MatchingProbe(Probe):
     )
     metrics: ClassVar[tuple[Metric, ...]] = (
         Metric(name="epe", label="mean error", unit="px", better="less", digits=2),
+        Metric(name="robust", label="within 32 px at 448", unit="%", digits=1, scale=100),
+        Metric(name="pck_patch", label="within a patch", unit="%", digits=1, scale=100),
         Metric(name="median", label="median error", unit="px", better="less", digits=2),
         Metric(name="pck1", label="within 1 px", unit="%", digits=1, scale=100),
         Metric(name="pck3", label="within 3 px", unit="%", digits=1, scale=100),
         Metric(name="pck5", label="within 5 px", unit="%", digits=1, scale=100),
-        Metric(name="pck_patch", label="within a patch", unit="%", digits=1, scale=100),
-        Metric(name="robust", label="within 32 px at 448", unit="%", digits=1, scale=100),
     )
     headline: ClassVar[str] = "epe"
     leading: ClassVar[tuple[str, ...]] = (

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial import distance
+from scipy.spatial.transform import Rotation
 
 from probes.metrics import (
     end_point_errors,
@@ -21,6 +23,14 @@ from probes.metrics import (
 def test_end_point_errors_are_distances() -> None:
     errors = end_point_errors(np.array([[0, 0], [3, 4], [1, 1]]), np.array([[0, 0], [0, 0], [1, 2.5]]))
     np.testing.assert_allclose(errors, [0, 5, 1.5])
+
+
+def test_end_point_errors_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(0)
+    predicted, target = rng.uniform(0, 448, (2, 50, 2))
+    np.testing.assert_allclose(
+        end_point_errors(predicted, target), np.diag(distance.cdist(predicted, target)), rtol=1e-12
+    )
 
 
 def test_end_point_errors_refuse_points_that_do_not_correspond() -> None:
@@ -93,3 +103,14 @@ def test_viewing_angle_ignores_a_camera_turning_on_the_spot() -> None:
 def test_a_patch_is_the_longer_step_of_the_grid() -> None:
     assert patch_step((8, 8), 64) == 8
     assert patch_step((4, 8), 64) == 8
+
+
+@given(st.integers(0, 999))
+def test_viewing_angle_is_the_same_from_either_view_and_in_any_world(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    k = np.array([[80.0, 0, 32], [0, 90, 30], [0, 0, 1]])
+    a, b = rng.uniform(0, 64, (2, 7, 2))
+    turns = Rotation.random(3, rng=rng).as_matrix()
+    forth = viewing_angle(a, b, k, k, turns[0], turns[1])
+    assert viewing_angle(b, a, k, k, turns[1], turns[0]) == pytest.approx(forth)
+    assert viewing_angle(a, b, k, k, turns[0] @ turns[2], turns[1] @ turns[2]) == pytest.approx(forth)
