@@ -15,7 +15,9 @@ def shown(value: float | None, metric: Metric, *, sign: bool = False, digits: in
     if isinf(value):
         return "∞" if value > 0 else "-∞"
     digits = metric.digits if digits is None else digits
-    return f"{value * metric.scale:{'+' if sign else ''},.{digits}f}"
+    text = f"{value * metric.scale:{'+' if sign else ''},.{digits}f}"
+    # What rounds to zero has no sign.
+    return text if any(digit in text for digit in "123456789") else text.lstrip("+-")
 
 
 def short_data(spec: str) -> str:

@@ -90,7 +90,7 @@ td small, th small {{ display: block; }}
 .verdict {{ text-align: left; font-size: 13px; color: var(--soft); }}
 .verdict.better {{ color: var(--good); font-weight: 600; }}
 .verdict.worse {{ color: var(--bad); font-weight: 600; }}
-.panels {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 250px), 1fr)); gap: 16px 22px; }}
+.panels {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(min(100%, 300px), 1fr)); gap: 16px 22px; }}
 .panels.images {{ grid-template-columns: repeat(auto-fill, minmax(min(45%, 190px), 1fr)); }}
 .panels.many {{ grid-template-columns: repeat(auto-fill, minmax(min(45%, 150px), 1fr)); }}
 .panels img, .panels svg {{ width: 100%; height: auto; display: block; background: #fff; color: #1c2230; }}

@@ -159,3 +159,8 @@ def test_all_failed_is_shown_as_infinite() -> None:
     made = page(results(rows=rows, encoders=[encoder("a"), encoder("b")], tasks=[task("matching")]), {})
     assert "∞" in made
     assert not re.search(r"\bnan\b", text_of(made))
+
+
+def test_integration_of_an_unnamed_auc_is_said(html: str) -> None:
+    words = text_of(html)
+    assert words.count("An AUC that names no integration is the benchmark&#x27;s own: trapezoid.") == 1
