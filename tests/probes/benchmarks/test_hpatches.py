@@ -5,6 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from probes.benchmarks import hpatches as reader
 from probes.benchmarks import open_benchmark
@@ -68,6 +70,23 @@ def test_homographies_fit_the_pictures_to_a_fraction_of_a_pixel(tree: Tree) -> N
         errors.append(row)
     exact, *shifted = np.array(errors).T
     assert (exact < shifted[0]).all() and (exact < shifted[1]).all()
+
+
+@given(
+    st.lists(st.floats(-1.4, 1.4), min_size=8, max_size=8),
+    st.tuples(st.floats(0, 1000), st.floats(0, 1000)),
+)
+def test_any_point_is_taken_as_on_disk_half_a_pixel_off(
+    tmp_path_factory: pytest.TempPathFactory, entries: list[float], point: tuple[float, float]
+) -> None:
+    stored = np.diag([3.0, 3, 4]) + np.array([*entries[:6], entries[6] * 1e-4, entries[7] * 1e-4, 0]).reshape(
+        3, 3
+    )
+    path = tmp_path_factory.mktemp("homography") / "H_1_2"
+    np.savetxt(path, stored)
+    on_disk = stored @ [*point, 1]
+    read = reader.read_homography(path) @ [point[0] + 0.5, point[1] + 0.5, 1]
+    np.testing.assert_allclose(read[:2] / read[2], on_disk[:2] / on_disk[2] + 0.5, rtol=1e-6, atol=1e-6)
 
 
 def test_sequences_are_the_108_that_everyone_scores() -> None:

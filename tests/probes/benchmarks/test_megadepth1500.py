@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from PIL import Image
@@ -128,6 +129,23 @@ def test_damaged_depth_is_named(copy: Path) -> None:
     path = copy / f"phoenix/S6/zl548/MegaDepth_v1/{frame.scene}/dense0/depths/{Path(frame.name).stem}.h5"
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(ProbeError, match=path.name):
+        frame.depth()
+
+
+def test_depth_of_another_size_follows_its_photograph_and_nonsense_is_unknown(copy: Path) -> None:
+    frame = open_benchmark.__wrapped__(f"megadepth1500:{copy}").test.frames[0]
+    path = copy / f"phoenix/S6/zl548/MegaDepth_v1/{frame.scene}/dense0/depths/{Path(frame.name).stem}.h5"
+    small = frame.depth()[::2, ::2].astype(np.float64)
+    small[:4] = np.array([np.nan, np.inf, -1, 0])[:, None]
+    with h5py.File(path, "w") as file:
+        file.create_dataset("depth", data=small)
+    depth = frame.depth()
+    assert depth.shape == (frame.height, frame.width) and depth.dtype == np.float32
+    np.testing.assert_array_equal(depth[8:], small[4:].repeat(2, 0).repeat(2, 1).astype(np.float32))
+    assert (depth[:8] == 0).all()
+    with h5py.File(path, "w") as file:
+        file.create_dataset("depth", data=small[:, :20])
+    with pytest.raises(ProbeError, match="belongs to another undistortion"):
         frame.depth()
 
 
