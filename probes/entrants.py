@@ -40,6 +40,8 @@ class Entrant:
     label: str
     encoder: Encoder = field(repr=False)
     sheet: Sheet
+    seed: int
+    """Of random weights without their own."""
 
     def described(self, layers: Sequence[int]) -> dict[str, Any]:
         """JSON types for results and report; ``layers`` are those that were read."""
@@ -99,7 +101,7 @@ def open_entrants(
             run=encoder.run,
             grid=tuple(encoder.encode(blank, (last,))[last].shape[1:3]),
         )
-        named[unique] = Entrant(label=unique, encoder=encoder, sheet=sheet)
+        named[unique] = Entrant(label=unique, encoder=encoder, sheet=sheet, seed=seed)
     return list(named.values())
 
 

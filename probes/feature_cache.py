@@ -27,7 +27,7 @@ FORMAT = "npy (h, w, C), float16, or float32 where that overflows"
 
 def default_cache() -> Path:
     """The user's cache folder: $XDG_CACHE_HOME/mumkit, by default below ~/.cache; features are in ``features``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mumkit" / "features"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mumkit"
 
 
 class MapFolder:

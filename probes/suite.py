@@ -19,7 +19,8 @@ from probes import report
 from probes.benchmarks import open_benchmark
 from probes.entrants import Entrant, open_entrants
 from probes.errors import ProbeError, nearest
-from probes.features import default_cache, extract
+from probes.feature_cache import default_cache
+from probes.features import extract, fill, fill_in_processes
 from probes.frames import Benchmark
 from probes.probe import Row, Settings, Task, Unit
 from probes.results import Results, read_finished, versions
@@ -290,8 +291,8 @@ def _units(
     )
     for entrant in entrants:
         mine = [name for name in todo if name[1] == entrant.label]
-        _extract(entrant, [tasks[place] for place, _ in mine if (place, entrant.label) not in timed],
-                 cache, batch=batch, progress=progress)  # fmt: skip
+        read = [tasks[place] for place, label in mine if (place, label) not in timed]
+        _extract(entrant, read, cache, devices, batch=batch, progress=progress)
         for name in mine:
             if name in timed:
                 # Alone, before other processes start.
@@ -309,7 +310,15 @@ def _units(
     return found
 
 
-def _extract(entrant: Entrant, tasks: Sequence[Task], cache: Path, *, batch: int, progress: bool) -> None:
+def _extract(
+    entrant: Entrant,
+    tasks: Sequence[Task],
+    cache: Path,
+    devices: Sequence[torch.device],
+    *,
+    batch: int,
+    progress: bool,
+) -> None:
     """Features of all images that the tasks read: each image once for each rule of making it square."""
     by_rule: dict[tuple[int, str], list[Task]] = {}
     for task in tasks:
@@ -321,9 +330,16 @@ def _extract(entrant: Entrant, tasks: Sequence[Task], cache: Path, *, batch: int
             for task in group
             for digest, frame in zip(task.frames.hashes, task.frames.frames, strict=True)
         }
-        if layers:
-            union = SquareFrames(list(frames.values()), size, fit)
-            extract(entrant.encoder, union, layers, cache=cache / "features", batch=batch, progress=progress)
+        if not layers:
+            continue
+        union, folder = SquareFrames(list(frames.values()), size, fit), cache / "features"
+        if len(devices) > 1:
+            names = [str(device) for device in devices]
+            fill_in_processes(
+                entrant.sheet.spec, union, layers, cache=folder, devices=names, seed=entrant.seed, batch=batch
+            )
+        else:
+            fill(entrant.encoder, union, layers, cache=folder, batch=batch, progress=progress)
 
 
 # -- what comes out

@@ -46,11 +46,15 @@ def _frame(frame: ColmapFrame, scene: str) -> Frame:
         height=height,
         width=width,
         image=partial(_photograph, frame),
-        digest=lambda: hashlib.sha256(frame.path.read_bytes()).hexdigest(),
+        digest=partial(_digest, frame.path),
         intrinsics=frame.intrinsics,
         world_to_camera=frame.world_to_camera,
         tracks=(frame.points[order], frame.xy[order]),
     )
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _photograph(frame: ColmapFrame) -> NDArray[np.uint8]:
