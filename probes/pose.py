@@ -13,13 +13,11 @@ features) and chance, all through the same solver. Where the truth is poses alon
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from probes.encoders import Encoder, choose_layers
@@ -29,64 +27,19 @@ from probes.features import FeatureMaps
 from probes.frames import Benchmark
 from probes.linear import LinearConfig, LinearProbe, train_linear_heads
 from probes.matching import scored_pairs, why_no_points
-from probes.metrics import patch_step
-from probes.pairs import Pair, PairConfig, PairSet, choose_pairs
+from probes.pairs import Pair, PairSet, choose_pairs
 from probes.pose_head import HeadConfig, predict_poses, train_head
-from probes.pose_matches import (
-    Matches,
-    chance_matches,
-    mutual_points,
-    nearest_points,
-    patch_points,
-    quantised_points,
-    soft_points,
-)
-from probes.pose_metrics import Integration, auc
+from probes.pose_matches import Matches
 from probes.pose_pictures import empty_shown, pose_exhibits, shown_matches
 from probes.pose_rows import METRICS, near_zero_baselines, pair_row
+from probes.pose_solving import OPENCV, PoseConfig, PoseSolving
 from probes.probe import Metric, Probe, Row, Settings, Task, Unit
-from probes.solvers import PoseEstimate, PoseProblem, SolverConfig, solve_all
-from probes.square import Fit, SquareFrames
+from probes.solvers import PoseEstimate, SolverConfig
+from probes.square import SquareFrames
 from probes.training_pairs import TrainingPairs, training_pairs
 
 TRAINED = ("poselib-linear", "opencv-linear", "head")
 """Readings that need training pairs."""
-OPENCV = {"kind": "opencv", "confidence": 0.99999, "max_iterations": 1000}
-"""As its users run it, but for the threshold."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class PoseConfig:
-    """What is measured and how; part of the identity of a result."""
-
-    size: int
-    fit: Fit
-    layers: Literal["last", "all"] | tuple[int, ...]
-    seeds: tuple[int, ...]
-    """Of the trained readings and of the solvers' draws."""
-    readings: tuple[str, ...]
-    auc: Integration
-    """Of the headline: the data's own."""
-    pairs: int
-    """Scored pairs at most, spread evenly over the scenes."""
-    train_pairs: int
-    angles: tuple[float, float] = (10.0, 60.0)
-    """Least and most viewpoint angle in degrees of pairs that no list names."""
-    min_queries: int = 16
-    threshold: float = 0.5
-    """Largest epipolar error of an inlier, in patches of the encoder's grid."""
-    thresholds: tuple[float, ...] = (0.125, 0.25, 0.5)
-    """What the linear readings' is chosen among, where scenes are held out."""
-    solver: SolverConfig = field(default_factory=SolverConfig)
-    """Its threshold is replaced by the above."""
-    linear: LinearConfig = field(default_factory=LinearConfig)
-    head: HeadConfig = field(default_factory=HeadConfig)
-
-    def chosen(self, pairs: int) -> PairConfig:
-        """How up to so many pairs are chosen."""
-        return PairConfig(
-            size=self.size, fit=self.fit, angles=self.angles, min_queries=self.min_queries, pairs=pairs
-        )
 
 
 class PoseTask(Task):
@@ -99,6 +52,7 @@ class PoseTask(Task):
         self.readings = tuple(r for r in config.readings if trained is not None or r not in TRAINED)
         training = trained.chosen.frames.frames if trained else ()
         self.frames = SquareFrames([*scored.frames.frames, *training], config.size, config.fit)
+        self._solving = PoseSolving(self.frames, config)
         first = len(scored.frames)
         self._fitted, self._held_out = (
             [replace(pair, a=pair.a + first, b=pair.b + first) for pair in part]
@@ -155,15 +109,26 @@ class PoseTask(Task):
         progress: bool = False,
     ) -> Unit:
         """Rows of every pair by every reading, layer and seed."""
-        unit = Unit(rows=[])
-        layers = self.layers(encoder)
+        unit, layers = Unit(rows=[]), self.layers(encoder)
+        choices: dict[int, _Choice] = {}
         for seed in self.config.seeds:
             probes = self._linear(maps, layers, seed, device, progress)
             for layer in tqdm(layers, desc="layers", disable=not progress, leave=False):
-                last = seed == self.config.seeds[0] and layer == layers[-1]
-                for reading, matches, found in self._solve(maps[layer], layer, probes, seed, device, unit):
+                first = seed == self.config.seeds[0]
+                choice = self._choose(maps, layer, probes.get(layer), seed, device)
+                if first:
+                    choices[layer] = choice
+                if layer in probes and choice.by_threshold:
+                    unit.selections[f"threshold of layer {layer}, seed {seed}"] = {
+                        "chosen": choice.threshold,
+                        "among": list(choice.by_threshold),
+                        "by": self._judge,
+                        "scores": list(choice.by_threshold.values()),
+                    }
+                solved = self._solve(maps[layer], probes.get(layer), choice.threshold, seed, device)
+                for reading, matches, found in solved:
                     unit.rows += self._rows(reading, layer, seed, matches, found)
-                    if last and reading == self.pictured:
+                    if first and layer == layers[-1] and reading == self.pictured:
                         unit.arrays["shown"] = empty_shown(len(self.pairs))
                         for number, (points, estimate) in enumerate(zip(matches, found, strict=True)):
                             shown = shown_matches(points, estimate.inliers)
@@ -174,26 +139,27 @@ class PoseTask(Task):
                     pair_row(pair, pose, reading="head", layer=layers[-1], seed=seed, auc=self.config.auc)
                     for pair, pose in zip(self.pairs, poses, strict=True)
                 ]
+        if len(layers) > 1 and self._held_out:
+            unit.selections["layer"] = self._best_layers(choices)
         return unit
 
     def baselines(self, grids: Sequence[tuple[int, int]]) -> list[Row]:
         """Exact correspondences; the oracle and chance on every grid; the mean pose of the training pairs."""
-        size, seed = self.config.size, self.config.seeds[0]
+        solving, seed = self._solving, self.config.seeds[0]
         rows: list[Row] = []
 
         def add(name: str, matches: Sequence[Matches], pixels: float) -> None:
-            found = self._estimates(self.pairs, matches, pixels, seed)
+            found = solving.poses(self.pairs, matches, pixels, seed)
             rows.extend({"encoder": name} | row for row in self._rows("baseline", None, None, matches, found))
 
         if any(len(pair.queries) for pair in self.pairs):
             add("exact correspondences", [Matches(pair.queries, pair.targets) for pair in self.pairs], 1.0)
         for grid in grids:
-            shape, pixels = f"({grid[0]} x {grid[1]})", self.config.threshold * patch_step(grid, size)
+            shape = f"({grid[0]} x {grid[1]})"
+            pixels = solving.pixels(self.config.threshold, grid)
             if any(len(pair.queries) for pair in self.pairs):
-                add(f"oracle {shape}", self._oracle(grid), pixels)
-            keys = (hashlib.sha256(f"{seed} {pair.name}".encode()).digest()[:8] for pair in self.pairs)
-            noise = [chance_matches(grid, size, int.from_bytes(key, "little")) for key in keys]
-            add(f"chance {shape}", noise, pixels)
+                add(f"oracle {shape}", solving.oracle(grid, self.pairs), pixels)
+            add(f"chance {shape}", solving.chance(grid, self.pairs, seed), pixels)
         if self._fitted:
             pose = _mean_pose(self._fitted)
             rows += [
@@ -202,22 +168,6 @@ class PoseTask(Task):
                 for pair in self.pairs
             ]
         return rows
-
-    def _oracle(self, grid: tuple[int, int]) -> list[Matches]:
-        """Matches by the truth on a grid: by depth as perfect features would match, else by tracks."""
-        points: dict[int, NDArray | None] = {}
-        found = []
-        for pair in self.pairs:
-            for index in (pair.a, pair.b):
-                if index not in points:
-                    points[index] = patch_points(self.frames, index, grid)
-            ends = points[pair.a], points[pair.b]
-            found.append(
-                quantised_points(pair.queries, pair.targets, grid, self.config.size)
-                if any(end is None for end in ends)
-                else nearest_points(*ends, grid, self.config.size)
-            )
-        return found
 
     def exhibits(self, units: Mapping[str, Unit]) -> list[Exhibit]:
         """The best, median and worst pair, with the matches that were solved from."""
@@ -253,95 +203,73 @@ class PoseTask(Task):
         )
         return dict(zip(layers, heads, strict=True))
 
+    def _choose(
+        self,
+        maps: Mapping[int, FeatureMaps],
+        layer: int,
+        probe: LinearProbe | None,
+        seed: int,
+        device: torch.device,
+    ) -> "_Choice":
+        """The linear readings' threshold at a layer, and how good the layer is, by held-out pairs alone."""
+        pairs, solving, usual = self._held_out, self._solving, self.config.threshold
+        if not pairs:
+            return _Choice(threshold=usual)
+        mutual = 0.0
+        if len(maps) > 1 and "poselib-mutual" in self.readings:
+            matches = solving.mutual(maps[layer], pairs, device)
+            mutual = solving.areas(pairs, matches, maps[layer].grid, (usual,), seed)[usual]
+        if probe is None:
+            return _Choice(threshold=usual, mutual=mutual)
+        matches = solving.soft(maps[layer], probe, pairs, device)
+        areas = solving.areas(pairs, matches, maps[layer].grid, self.config.thresholds, seed)
+        return _Choice(threshold=max(areas, key=areas.__getitem__), mutual=mutual, by_threshold=areas)
+
+    def _best_layers(self, choices: Mapping[int, "_Choice"]) -> dict[str, object]:
+        """The best layer of every reading that has several, by held-out pairs alone."""
+        scores = {
+            "poselib-mutual": {layer: choice.mutual for layer, choice in choices.items()},
+            "poselib-linear": {
+                layer: max(choice.by_threshold.values(), default=0.0) for layer, choice in choices.items()
+            },
+        }
+        scores["opencv-linear"] = scores["poselib-linear"]
+        scores = {reading: found for reading, found in scores.items() if reading in self.readings}
+        return {
+            "best": {f"{r}, position kept": max(found, key=found.__getitem__) for r, found in scores.items()},
+            "among": list(choices),
+            "by": self._judge,
+            "scores": {reading: list(found.values()) for reading, found in scores.items()},
+        }
+
+    @property
+    def _judge(self) -> str:
+        return (
+            f"exact AUC@20° of PoseLib on {len(self._held_out)} pairs of {self.facts['held_out_scenes']} "
+            "training scenes that nothing was trained on"
+        )
+
     def _solve(
         self,
         maps: FeatureMaps,
-        layer: int,
-        probes: Mapping[int, LinearProbe],
+        probe: LinearProbe | None,
+        threshold: float,
         seed: int,
         device: torch.device,
-        unit: Unit,
     ) -> Iterator[tuple[str, list[Matches], list[PoseEstimate]]]:
         """Of every reading that solves: its name, and matches and poses of the scored pairs."""
-        step = patch_step(maps.grid, self.config.size)
+        solving, pairs = self._solving, self.pairs
         if "poselib-mutual" in self.readings:
-            matches = self._mutual(maps, self.pairs, device)
-            yield (
-                "poselib-mutual",
-                matches,
-                self._estimates(self.pairs, matches, self.config.threshold * step, seed),
-            )
-        if layer not in probes:
+            matches = solving.mutual(maps, pairs, device)
+            pixels = solving.pixels(self.config.threshold, maps.grid)
+            yield "poselib-mutual", matches, solving.poses(pairs, matches, pixels, seed)
+        if probe is None:
             return
-        share = self.config.threshold
-        if self._held_out:
-            areas = self._areas(maps, probes[layer], seed, device)
-            share = max(areas, key=areas.__getitem__)
-            unit.selections[f"threshold of layer {layer}, seed {seed}"] = {
-                "chosen": share,
-                "among": list(areas),
-                "by": f"exact AUC@20° of PoseLib on {len(self._held_out)} pairs of "
-                f"{self.facts['held_out_scenes']} training scenes that nothing was trained on",
-                "scores": list(areas.values()),
-            }
-        matches = self._soft(maps, probes[layer], self.pairs, device)
+        matches = solving.soft(maps, probe, pairs, device)
+        pixels = solving.pixels(threshold, maps.grid)
         for reading, options in (("poselib-linear", {}), ("opencv-linear", OPENCV)):
             if reading in self.readings:
-                yield reading, matches, self._estimates(self.pairs, matches, share * step, seed, **options)
-
-    def _areas(
-        self, maps: FeatureMaps, probe: LinearProbe, seed: int, device: torch.device
-    ) -> dict[float, float]:
-        """Score on the held-out training pairs by threshold in patches."""
-        step = patch_step(maps.grid, self.config.size)
-        matches = self._soft(maps, probe, self._held_out, device)
-        areas = {}
-        for share in self.config.thresholds:
-            found = self._estimates(self._held_out, matches, share * step, seed)
-            rows = [
-                pair_row(pair, estimate.pose, reading="", layer=None, seed=seed, auc=self.config.auc)
-                for pair, estimate in zip(self._held_out, found, strict=True)
-            ]
-            areas[share] = auc(np.array([row["pose_error"] for row in rows]), 20, "exact")
-        return areas
-
-    @torch.inference_mode()
-    def _mutual(self, maps: FeatureMaps, pairs: Sequence[Pair], device: torch.device) -> list[Matches]:
-        def normal(pair: Pair) -> Tensor:
-            return F.normalize(maps.tokens([pair.a, pair.b]).to(device), dim=-1)
-
-        return [mutual_points(*normal(pair), maps.grid, self.config.size) for pair in pairs]
-
-    @torch.inference_mode()
-    def _soft(
-        self, maps: FeatureMaps, probe: LinearProbe, pairs: Sequence[Pair], device: torch.device
-    ) -> list[Matches]:
-        probe = probe.to(device)
-        return [
-            soft_points(
-                *probe(maps.tokens([pair.a, pair.b]).to(device)),
-                maps.grid,
-                self.config.size,
-                temperature=probe.temperature,
-            )
-            for pair in pairs
-        ]
-
-    def _estimates(
-        self, pairs: Sequence[Pair], matches: Sequence[Matches], pixels: float, seed: int, **options: Any
-    ) -> list[PoseEstimate]:
-        intrinsics = self.frames.intrinsics
-        problems = [
-            PoseProblem(
-                name=pair.name,
-                points_a=points.points_a,
-                points_b=points.points_b,
-                intrinsics_a=intrinsics(pair.a),
-                intrinsics_b=intrinsics(pair.b),
-            )
-            for pair, points in zip(pairs, matches, strict=True)
-        ]
-        return solve_all(problems, replace(self.config.solver, threshold=pixels, **options), seed=seed)
+                yield reading, matches, solving.poses(pairs, matches, pixels, seed, **options)
 
     def _rows(
         self,
@@ -434,6 +362,15 @@ class PoseProbe(Probe):
         if wants and train is not None:
             trained = training_pairs(train, scored, config.chosen(config.train_pairs))
         return PoseTask(benchmark, scored, trained, config)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Choice:
+    """What held-out pairs say of a layer: the threshold to take in patches, and scores."""
+
+    threshold: float
+    mutual: float = 0.0
+    by_threshold: dict[float, float] = field(default_factory=dict)
 
 
 def _posed(chosen: PairSet) -> PairSet:

@@ -29,7 +29,7 @@ def open_task(data: Benchmark, train: Benchmark | None = None, **changes: object
     config = replace(
         config,
         train_pairs=24,
-        solver=replace(config.solver, max_iterations=1000),
+        solver=replace(config.solver, max_iterations=200),
         linear=LinearConfig(steps=30, pairs=8, queries=32, width=48),
         head=HeadConfig(width=16, heads=2, blocks=1, steps=3, pairs=4, grid=4),
     )
@@ -53,7 +53,7 @@ def baselines(untrained: PoseTask) -> list[Row]:
 
 @pytest.fixture(scope="module")
 def task(data: Benchmark) -> PoseTask:
-    return open_task(data, data, angles=(0.0, 180.0), train_pairs=40)
+    return open_task(data, data, angles=(0.0, 180.0), train_pairs=24)
 
 
 @pytest.fixture(scope="module")
@@ -137,6 +137,25 @@ def test_the_threshold_is_chosen_on_held_out_training_scenes(task: PoseTask, uni
         assert task.score(NamedEncoder(), {1: mixed}, CPU).selections == unit.selections
     finally:
         task.readings = readings
+
+
+def test_a_layer_is_chosen_on_held_out_training_scenes(data: Benchmark) -> None:
+    task = open_task(
+        data, data, layers="all", readings=("poselib-mutual", "poselib-linear"), angles=(0.0, 180.0)
+    )
+    scored, count = task.facts["images"], len(task.frames)
+    truth = true_maps(task.frames, COARSE)
+    noise = noise_maps(count, COARSE, truth.tokens([0]).shape[-1])
+    # Layer 1 is good where it is scored, layer 2 where it may be looked at.
+    maps = {
+        layer: FeatureMaps.joined([test.part(range(scored)), train.part(range(scored, count))])
+        for layer, test, train in ((1, truth, noise), (2, noise, truth))
+    }
+    unit = task.score(NamedEncoder(num_layers=2), maps, CPU)
+    best = unit.selections["layer"]["best"]
+    assert best == {"poselib-mutual, position kept": 2, "poselib-linear, position kept": 2}
+    mutual = [row for row in unit.rows if row["reading"] == "poselib-mutual"]
+    assert area(mutual, 20, layer=1) > area(mutual, 20, layer=2) + 5
 
 
 def test_nothing_that_is_scored_is_trained_on(task: PoseTask) -> None:
