@@ -5,7 +5,7 @@ are brought to pinholes a quarter as wide. The sequence of a scene is every fift
 evaluations that followed Pi3's; this is not the official protocol.
 """
 
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -105,7 +105,7 @@ def _read_model(model: Path, spec: str) -> tuple[dict[int, Camera], list[Registe
 
 def _frame(root: Path, scene: str, image: RegisteredImage, camera: Camera) -> Frame:
     path, depth = (root / scene / folder / image.name for folder in (_IMAGES, _DEPTHS))
-    lens = _lens(camera.size, camera.parameters)
+    lens = ThinPrismFisheye(size=camera.size, parameters=camera.parameters, reduction=REDUCTION)
     size = picture_size(path)
     if size != camera.size:
         raise ProbeError(
@@ -126,12 +126,6 @@ def _frame(root: Path, scene: str, image: RegisteredImage, camera: Camera) -> Fr
         depth=truth_of(_read_depth, depth, lens),
         stamp=stamp_of(root, [depth]),
     )
-
-
-@lru_cache(maxsize=4)
-def _lens(size: tuple[int, int], parameters: tuple[float, ...]) -> ThinPrismFisheye:
-    """One object a camera, so that what it computes once serves all its photographs."""
-    return ThinPrismFisheye(size=size, parameters=parameters, reduction=REDUCTION)
 
 
 def _read_image(path: Path, lens: ThinPrismFisheye) -> NDArray[np.uint8]:

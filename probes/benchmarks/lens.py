@@ -6,7 +6,7 @@ both cameras. Knows no benchmark.
 """
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,22 +45,13 @@ class ThinPrismFisheye:
         y = v * radial + 2 * p2 * u * v + p1 * (r2 + 2 * v * v) + sy1 * r2
         return np.column_stack([fx * x + cx, fy * y + cy])
 
-    @cached_property
-    def _places(self) -> NDArray[np.float32]:
-        """(h, w, 2): where the centre of each of the pinhole's pixels lies in the lens's pictures, px."""
-        height, width = self.pinhole_size
-        y, x = np.mgrid[:height, :width] + 0.5
-        k = self.pinhole
-        rays = np.column_stack([(x.ravel() - k[0, 2]) / k[0, 0], (y.ravel() - k[1, 2]) / k[1, 1]])
-        return self.project(rays).astype(np.float32).reshape(height, width, 2)
-
     def undistort(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The pinhole's picture (h, w, 3) of the lens's (H, W, 3); black where the lens sees nothing."""
         height, width = self.pinhole_size
         step = self.reduction
         blocks = picture[: height * step, : width * step].reshape(height, step, width, step, 3)
         small = blocks.mean((1, 3), dtype=np.float32)
-        points = self._places / step - 0.5
+        points = _places(self) / step - 0.5
         inside = ((points > -1) & (points < (width, height))).all(-1)
         x, y = np.moveaxis(np.clip(points, 0, (width - 1, height - 1)), -1, 0)
         column, row = np.minimum(x.astype(int), width - 2), np.minimum(y.astype(int), height - 2)
@@ -71,7 +62,17 @@ class ThinPrismFisheye:
 
     def undistort_depth(self, depth: NDArray[np.float32]) -> NDArray[np.float32]:
         """The pinhole's depth map (h, w) of the lens's (H, W), by the nearest pixel; 0 where the lens sees nothing."""
-        places = np.floor(self._places).astype(np.int64)
+        places = np.floor(_places(self)).astype(np.int64)
         inside = ((places >= 0) & (places < self.size[::-1])).all(-1)
         column, row = np.moveaxis(np.where(inside[..., None], places, 0), -1, 0)
         return np.where(inside, depth[row, column], np.float32(0))
+
+
+@lru_cache(maxsize=4)
+def _places(lens: ThinPrismFisheye) -> NDArray[np.float32]:
+    """(h, w, 2): where the centre of each of the pinhole's pixels lies in the lens's pictures, px."""
+    height, width = lens.pinhole_size
+    y, x = np.mgrid[:height, :width] + 0.5
+    k = lens.pinhole
+    rays = np.column_stack([(x.ravel() - k[0, 2]) / k[0, 0], (y.ravel() - k[1, 2]) / k[1, 1]])
+    return lens.project(rays).astype(np.float32).reshape(height, width, 2)
