@@ -66,6 +66,19 @@ def test_reduced_photographs_come_in_their_cameras_pixels(tree: tuple[Path, Worl
     assert frame.image().shape == view.image.shape
 
 
+def test_a_photograph_lying_on_its_side_is_turned_where_its_camera_stands(
+    tree: tuple[Path, World, dict[str, View]],
+) -> None:
+    root, _, views = tree
+    name, view = next(iter(views.items()))
+    tags = Image.Exif()
+    tags[0x0112] = 6  # a quarter clockwise brings it upright
+    lying = Image.fromarray(np.ascontiguousarray(np.rot90(view.image)))
+    lying.save(root / "images" / name, quality=97, exif=tags)
+    (frame,) = (f for f in open_benchmark(f"colmap:{root}").test.frames if f.name == name)
+    assert np.abs(frame.image().astype(int) - view.image).mean() < 4
+
+
 def test_a_photograph_of_another_shape_is_named(tree: tuple[Path, World, dict[str, View]]) -> None:
     root, _, views = tree
     name = next(iter(views))
