@@ -133,10 +133,13 @@ def _layers(results: Results, probe: str, data: str) -> list[str]:
         if not deep or len(parts) == SWEEPS:
             continue
         same = len({depth[label] for label in deep}) == 1
+        reach = [
+            line["layer"] / (1 if same else depth[label]) for label in deep for line in by_encoder[label]
+        ]
+        ends = (min(reach), max(reach))
         series = [
             _swept(label, sorted(mine, key=lambda line: line["layer"]), metric, styles(results)[label],
-                   1 if same else depth[label], flat=label not in deep,
-                   last=max(depth[label] for label in deep) if same else 1)
+                   1 if same else depth[label], flat=ends if label not in deep else None)
             for label, mine in by_encoder.items()
         ]  # fmt: skip
         marks = sorted({line["layer"] for label in deep for line in by_encoder[label]}) if same else []
@@ -158,12 +161,18 @@ def _layers(results: Results, probe: str, data: str) -> list[str]:
 
 
 def _swept(
-    label: str, lines: Sequence[Row], metric: Metric, style: int, divide: int, *, flat: bool, last: int
+    label: str,
+    lines: Sequence[Row],
+    metric: Metric,
+    style: int,
+    divide: int,
+    *,
+    flat: tuple[float, float] | None,
 ) -> Series:
-    """Of an encoder with one layer, such as pixels, a level line over the whole axis."""
+    """Of an encoder with one layer, such as pixels, a level line from end to end."""
     x = [line["layer"] / divide for line in lines]
     if flat:
-        x, lines = [1 if divide == 1 else 0, last], [lines[0], lines[0]]
+        x, lines = list(flat), [lines[0], lines[0]]
     name = metric.name
     return Series(
         label=label,
@@ -172,7 +181,7 @@ def _swept(
         lo=[_scaled(line[f"{name}_lo"], metric) for line in lines],
         hi=[_scaled(line[f"{name}_hi"], metric) for line in lines],
         style=style,
-        markers=not flat,
+        markers=flat is None,
     )
 
 

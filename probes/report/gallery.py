@@ -24,7 +24,8 @@ def gallery(exhibits: Sequence[Exhibit], title: str = "Items to look at", css: s
             for panel in exhibit.panels
         )
         # Drawings need width; photographs and maps stand side by side even on a phone.
-        images = all(panel.content.startswith("<img") for panel in exhibit.panels)
+        pictures = sum(panel.content.startswith("<img") for panel in exhibit.panels)
+        images = 2 * pictures > len(exhibit.panels)
         many = "many" if images and len(exhibit.panels) >= MANY else "images" if images else ""
         parts.append(
             f"<h5>{escape(exhibit.title)} <small>{escape(exhibit.detail)}</small></h5>"

@@ -66,6 +66,7 @@ table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabul
 th {{ font-weight: 600; color: var(--soft); font-size: 12.5px; }}
 th, td {{ padding: 6px 12px; text-align: right; vertical-align: top; white-space: nowrap; }}
 thead th {{ vertical-align: bottom; border-bottom: 1px solid var(--rule); white-space: normal; min-width: 5.5em; }}
+thead th.long {{ min-width: 9.5em; }}
 tbody td, tbody th {{ border-bottom: 1px solid var(--line); }}
 .name {{ text-align: left; white-space: normal; min-width: 9em; max-width: 24em; overflow-wrap: break-word; }}
 td.name code {{ overflow-wrap: anywhere; }}
@@ -97,7 +98,7 @@ td small, th small {{ display: block; }}
 figcaption {{ margin-top: 4px; overflow-wrap: anywhere; }}
 figcaption b {{ color: var(--ink); font-weight: 600; }}
 .hidden {{ position: absolute; }}
-.pixels img {{ image-rendering: pixelated; }}
+.pixels figure + figure img {{ image-rendering: pixelated; }}
 .wide img {{ max-width: 100%; min-width: min(100%, 620px); height: auto; display: block;
   border: 1px solid var(--line); }}
 code, pre {{ font: 12.5px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; overflow-wrap: anywhere; }}

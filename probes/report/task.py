@@ -34,6 +34,8 @@ from probes.report.summary import anchor
 from probes.results import Results
 from probes.words import NONE, short_data
 
+LONG = 24
+"""Letters from which on a head is given more width."""
 LISTED = 60
 """Most failed items that the page lists; the rows have all."""
 
@@ -118,7 +120,10 @@ def _scores(results: Results, probe: str, data: str) -> str:
     failed = any(line["failed"] for line in mine)
     layered = any(line["layer"] is not None for line in mine)
     heads = ['<th class="name stick">Encoder</th>', "<th>Layer</th>" if layered else ""]
-    heads += [f"<th>{escape(head(metric))}</th>" for metric in metrics]
+    heads += [
+        f'<th class="{"long" if len(head(metric)) > LONG else ""}">{escape(head(metric))}</th>'
+        for metric in metrics
+    ]
     heads.append("<th>Failed items</th>" if failed else "")
     split = tested[: 2 if removed else 0]
     heads += [f'<th class="{"" if k else "split"}">Position removed: {escape(metric.label)}</th>'
