@@ -23,9 +23,7 @@ from tqdm import tqdm
 
 from probes.encoders import Encoder, open_encoder
 from probes.errors import ProbeError
-from probes.feature_cache import MapFolder, default_cache, map_shape, read_map
-
-__all__ = ["FeatureMaps", "Images", "default_cache", "extract", "fill", "fill_in_processes"]
+from probes.feature_cache import MapFolder, map_shape, read_map
 
 KEEP_IN_MEMORY = 2 << 30  # bytes of one layer's features; more are read from the cache as they are asked for
 THREADS = min(8, os.cpu_count() or 1)  # that decode images and write maps
