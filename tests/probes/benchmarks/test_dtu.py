@@ -81,6 +81,15 @@ def test_the_published_lists_are_22_scans_of_ten_views(monkeypatch: pytest.Monke
     assert len(range(0, reader.VIEWS, reader.STEP)) == 10
 
 
+def test_opening_decodes_nothing(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("a picture or a depth map was read")
+
+    monkeypatch.setattr("probes.benchmarks.picture_files.read_photograph", decode)
+    monkeypatch.setattr("numpy.load", decode)
+    opened(tree[0])
+
+
 def test_missing_files_are_listed_and_refused_unless_allowed(copy: Path) -> None:
     lost = "scan1/depths/00000005.npy", "scan110/binary_masks/00000003.png"
     for file in lost:

@@ -79,6 +79,15 @@ def test_every_fifth_photograph_by_name_makes_the_sequence(tree: Tree) -> None:
     assert (benchmark.unit, benchmark.truth, benchmark.auc) == ("m", "depth", "histogram")
 
 
+def test_opening_decodes_nothing(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("a picture or a depth map was read")
+
+    monkeypatch.setattr("probes.benchmarks.picture_files.read_photograph", decode)
+    monkeypatch.setattr("numpy.memmap", decode)
+    opened(tree[0])
+
+
 def test_missing_files_are_listed_and_refused_unless_allowed(copy: Path) -> None:
     lost = (
         "courtyard/images/dslr_images/DSC_0287.JPG",

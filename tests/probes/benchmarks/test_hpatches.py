@@ -105,6 +105,14 @@ def test_whole_tree_needs_no_permission_and_the_ignored_sequence_is_not_read(tre
     assert sizes == set(hpatches.SIZES)
 
 
+def test_opening_decodes_nothing(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("a picture was read")
+
+    monkeypatch.setattr("probes.benchmarks.picture_files.read_photograph", decode)
+    opened(tree[0])
+
+
 @pytest.mark.usefixtures("_only_those")
 def test_missing_files_are_listed_and_refused_unless_allowed(copy: Path) -> None:
     base = copy / "hpatches-sequences-release"

@@ -97,6 +97,15 @@ def test_lists_of_roma_are_read(tree: Tree, copy: Path) -> None:
     assert benchmark.notes == ("Training pairs of 1 scenes by RoMa's lists.",)
 
 
+def test_opening_decodes_nothing(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("a picture or a depth map was read")
+
+    monkeypatch.setattr("probes.benchmarks.picture_files.read_photograph", decode)
+    monkeypatch.setattr("shards.sources.megadepth.read_hdf5", decode)
+    open_benchmark.__wrapped__(f"megadepth:{tree[0]}")
+
+
 def test_missing_files_are_listed_and_refused_unless_allowed(copy: Path) -> None:
     spec = f"megadepth:{copy}"
     whole = open_benchmark.__wrapped__(spec).train

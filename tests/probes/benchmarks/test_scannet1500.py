@@ -67,6 +67,15 @@ def test_pairs_have_the_lists_poses_and_lost_ones_are_counted(tree: Tree) -> Non
     assert (benchmark.truth, benchmark.unit, benchmark.auc) == ("depth", "m", "trapezoid")
 
 
+def test_opening_decodes_nothing(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(*_: object, **__: object) -> None:
+        raise AssertionError("a picture or a depth map was read")
+
+    monkeypatch.setattr("probes.benchmarks.picture_files.read_photograph", decode)
+    monkeypatch.setattr("shards.sources.depth_maps._open_png", decode)
+    open_benchmark.__wrapped__(f"scannet1500:{tree[0]}")
+
+
 def test_without_depth_only_poses_are_scored(tree: Tree, copy: Path) -> None:
     for folder in copy.glob("test/*/depth"):
         shutil.rmtree(folder)
