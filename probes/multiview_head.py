@@ -21,6 +21,8 @@ from torch import Tensor, nn
 from mum.attention import SceneLayout
 from mum.block import Block
 from mum.rope import compute_dtype, rope_table, signed_sin
+from probes.dense_heads import Moments
+from probes.rotations import nearest_rotation
 
 _MOMENTS = 18
 _LOUDER = 10.0  # rays move by a tenth or two: moments as large as the normed tokens beside them
@@ -60,28 +62,28 @@ class MultiviewHead(nn.Module):
     """Poses and depth maps from frozen tokens.
 
     Args:
-        mean, deviation: (C,) of every channel over the training frames; a channel that never moves has inf.
+        moments: of every channel over the training frames.
         grid: rows and columns of the encoder's patches.
         config: its shape.
     """
 
-    def __init__(self, mean: Tensor, deviation: Tensor, grid: tuple[int, int], config: HeadConfig) -> None:
+    def __init__(self, moments: Moments, grid: tuple[int, int], config: HeadConfig) -> None:
         super().__init__()
         self.config, self.grid, width = config, grid, config.width
         self.inner_grid = (min(grid[0], config.grid), min(grid[1], config.grid))
         """Rows and columns of patches inside the head."""
-        self.register_buffer("mean", mean)
-        self.register_buffer("scale", 1 / deviation)
-        self.match = nn.Linear(len(mean), config.match_width)
+        self.register_buffer("mean", moments.mean)
+        self.register_buffer("scale", 1 / moments.deviation)
+        self.match = nn.Linear(len(moments.mean), config.match_width)
         self.sharpness = nn.Parameter(torch.tensor(1 / config.temperature).log())
-        self.embed = nn.Linear(len(mean), width)
+        self.embed = nn.Linear(len(moments.mean), width)
         self.moved = nn.Sequential(nn.Linear(5, width), nn.GELU(), nn.Linear(width, width))
         # The reference frame and all others have tokens of their own (VGGT, section 3.3).
         self.camera_tokens = nn.Parameter(0.02 * torch.randn(2, 1, width))
         self.blocks = nn.ModuleList(Block(width, config.heads, 1e-5) for _ in range(config.depth))
         self.norm = nn.LayerNorm(width)
         self.pose = nn.Sequential(
-            nn.Linear(2 * width + _MOMENTS, 2 * width), nn.GELU(), nn.Linear(2 * width, 9)
+            nn.Linear(2 * width + _MOMENTS, 2 * width), nn.GELU(), nn.Linear(2 * width, 12)
         )
         self.smooth = nn.Conv2d(width, width // 2, 3, padding=1)
         self.depths = nn.Conv2d(width // 2, config.cells**2, 1)
@@ -89,7 +91,7 @@ class MultiviewHead(nn.Module):
             nn.init.normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
         with torch.no_grad():
-            self.pose[-1].bias[[0, 4]] = 1.0  # all cameras look where the reference looks
+            self.pose[-1].bias[[0, 4, 8]] = 1.0  # all cameras look where the reference looks
 
     @property
     def resolution(self) -> tuple[int, int]:
@@ -143,7 +145,9 @@ class MultiviewHead(nn.Module):
 
     def _poses(self, pooled: Tensor, is_reference: Tensor) -> Tensor:
         numbers = self.pose(pooled).float()
-        poses = torch.cat((rotation_of(numbers[:, :6]), numbers[:, 6:, None]), dim=2)
+        poses = torch.cat(
+            (nearest_rotation(numbers[:, :9].unflatten(1, (3, 3))), numbers[:, 9:, None]), dim=2
+        )
         return torch.where(is_reference[:, None, None], torch.eye(3, 4, device=poses.device), poses)
 
     def _log_depth(self, patches: Tensor) -> Tensor:
@@ -166,14 +170,3 @@ def ray_moments(rays: Tensor, there: Tensor, certain: Tensor) -> Tensor:
     moved = moved - here
     weighted = (moved * certain / certain.sum(dim=1, keepdim=True)).mT @ here
     return _LOUDER * torch.cat((weighted, moved.mT @ here / rays.shape[1]), dim=1).flatten(1)
-
-
-def rotation_of(numbers: Tensor) -> Tensor:
-    """Rotations (..., 3, 3) of six numbers: two columns, made orthonormal (Zhou et al., arXiv 1812.07035, eq. 15).
-
-    Continuous, and unlike an SVD its gradient is finite where columns are already orthonormal.
-    """
-    first = F.normalize(numbers[..., :3], dim=-1)
-    second = numbers[..., 3:]
-    second = F.normalize(second - (first * second).sum(dim=-1, keepdim=True) * first, dim=-1)
-    return torch.stack((first, second, torch.linalg.cross(first, second, dim=-1)), dim=-1)

@@ -19,6 +19,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from mum import cameras
+from probes.dense_heads import channel_moments
 from probes.encoders import Encoder
 from probes.features import FeatureMaps
 from probes.metrics import patch_centres
@@ -49,8 +50,6 @@ class TrainingConfig:
     """Of the pose loss; the depth loss weighs 1."""
     match_weight: float = 1.0
     """Of the loss of matches with the reference."""
-    depth_range: tuple[float, float] | None = None
-    """Depths that count, in the benchmark's unit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,8 +76,12 @@ def read_truth(
     depths = []
     for index in tqdm(range(len(frames)), desc="depth", leave=False, disable=not progress):
         found = frames.depth(index)
-        known = np.zeros(len(row)) if found is None else found[row, column]
-        depths.append(counted(known.reshape(resolution), depth_range).astype(np.float32))
+        depth = np.zeros(resolution) if found is None else found[row, column].reshape(resolution)
+        mask = frames.mask(index)
+        counts = counted(depth, depth_range) & (
+            True if mask is None else mask[row, column].reshape(resolution)
+        )
+        depths.append(np.where(counts, depth, 0).astype(np.float32))
     return Truth(
         intrinsics=read_cameras(frames, range(len(frames))),
         world_to_camera=torch.from_numpy(
@@ -94,10 +97,10 @@ def read_cameras(frames: SquareFrames, indices: Sequence[int]) -> Tensor:
     return torch.from_numpy(np.stack([shrink @ frames.intrinsics(i) for i in indices])).float()
 
 
-def counted(depth: NDArray, depth_range: tuple[float, float] | None) -> NDArray:
-    """Depths with 0 where they are unknown or do not count."""
+def counted(depth: NDArray, depth_range: tuple[float, float] | None) -> NDArray[np.bool_]:
+    """Which depths are known and lie in the range."""
     least, most = depth_range or (0.0, np.inf)
-    return np.where(np.isfinite(depth) & (depth > 0) & (depth >= least) & (depth <= most), depth, 0)
+    return np.isfinite(depth) & (depth > 0) & (depth >= least) & (depth <= most)
 
 
 def ray_map(intrinsics: Tensor, rows: int, columns: int) -> Tensor:
@@ -114,6 +117,7 @@ def train_head(
     sequences: SequenceSet,
     first: int,
     *,
+    depth_range: tuple[float, float] | None,
     seed: int,
     config: TrainingConfig,
     device: torch.device,
@@ -127,17 +131,18 @@ def train_head(
         maps: features of the training frames, at ``first`` and behind.
         sequences: the training sequences.
         first: index in ``maps`` of their first frame.
+        depth_range: depths that count, in the training data's unit.
         seed: of the initial weights and of the draws, so that all encoders see the same scenes.
         config: the recipe.
         device: where it is trained.
         progress: show a bar on stderr.
     """
-    asked = [encoder.identity, layer, sequences.hash, seed, asdict(config), device.type]
+    asked = [encoder.identity, layer, sequences.hash, depth_range, seed, asdict(config), device.type]
     key = json.dumps(asked, sort_keys=True)
     if key not in _trained:
         while len(_trained) >= _KEPT:
             _trained.popitem(last=False)
-        _trained[key] = _train(maps, sequences, first, seed, config, device, progress)
+        _trained[key] = _train(maps, sequences, first, depth_range, seed, config, device, progress)
     _trained.move_to_end(key)
     return _trained[key]
 
@@ -146,16 +151,17 @@ def _train(
     maps: FeatureMaps,
     sequences: SequenceSet,
     first: int,
+    depth_range: tuple[float, float] | None,
     seed: int,
     config: TrainingConfig,
     device: torch.device,
     progress: bool,
 ) -> MultiviewHead:
-    mean, deviation = _moments(maps, range(first, first + len(sequences.frames)))
+    moments = channel_moments(maps, range(first, first + len(sequences.frames)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = MultiviewHead(mean, deviation, maps.grid, config.head).to(device)
-    truth = read_truth(sequences.frames, head.resolution, config.depth_range, progress=progress)
+        head = MultiviewHead(moments, maps.grid, config.head).to(device)
+    truth = read_truth(sequences.frames, head.resolution, depth_range, progress=progress)
     optimizer = torch.optim.AdamW(
         head.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay
     )
@@ -278,25 +284,16 @@ def _first(views: Sequence[int], device: torch.device) -> Tensor:
 
 @torch.inference_mode()
 def predict(
-    head: MultiviewHead, maps: FeatureMaps, sequences: SequenceSet, first: int, device: torch.device
+    head: MultiviewHead, maps: FeatureMaps, sequences: SequenceSet, device: torch.device
 ) -> Iterator[tuple[NDArray, NDArray]]:
-    """Of every sequence in turn: world-to-camera poses (n, 3, 4) float64 in the first frame's camera, and depths
-    (n, H, W) float32 at the head's resolution, both in one unknown unit."""
+    """What a head says of every sequence in turn, in the first frame's camera and in a unit of its own.
+
+    ``maps`` holds their frames first. World-to-camera poses (n, 3, 4) float64, depths (n, H, W) float32 at the head's
+    resolution.
+    """
     for sequence in sequences.sequences:
-        truth = read_cameras(sequences.frames, sequence.frames)
-        rays = ray_map(truth, *head.inner_grid)[..., :2].to(device)
-        tokens = maps.tokens([first + index for index in sequence.frames]).to(device)
+        rays = ray_map(read_cameras(sequences.frames, sequence.frames), *head.inner_grid)[..., :2].to(device)
+        tokens = maps.tokens(sequence.frames).to(device)
         with _half(device):
             found = head(tokens, rays, (len(sequence.frames),))
         yield cameras.invert(found.poses.double()).cpu().numpy(), found.log_depth.exp().cpu().numpy()
-
-
-def _moments(maps: FeatureMaps, indices: Sequence[int], part: int = 64) -> tuple[Tensor, Tensor]:
-    """Mean and deviation (C,) of every channel over all tokens of some images."""
-    total = squares = count = 0
-    for start in range(0, len(indices), part):
-        flat = maps.tokens(indices[start : start + part]).flatten(0, 1).double()
-        total, squares, count = total + flat.sum(0), squares + flat.square().sum(0), count + len(flat)
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-    return mean.float(), torch.where(deviation > 1e-4 * deviation.max(), deviation, torch.inf).float()

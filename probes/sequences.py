@@ -6,6 +6,7 @@ a camera belong to none. This file knows no encoder and no score.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -129,9 +130,10 @@ def _made(split: FrameList, config: SequenceConfig, usable: Sequence[str | None]
         if usable[pair.a] is None and usable[pair.b] is None:
             neighbours.setdefault(pair.a, []).append(pair.b)
             neighbours.setdefault(pair.b, []).append(pair.a)
-    made = []
+    made, short = [], Counter(group or scene for scene, group in groups)
     for (scene, group), members in groups.items():
         name = group or scene
+        name = name if short[name] == 1 else f"{scene}/{name}"
         rng = np.random.Generator(np.random.Philox(int.from_bytes(stable_order(name)[:8], "big")))
         order = sorted(members, key=lambda index: split.frames[index].name)
         order = [order[place] for place in rng.permutation(len(order))]
