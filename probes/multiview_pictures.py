@@ -52,6 +52,8 @@ def camera_exhibits(scored: SequenceSet, units: Mapping[str, Unit]) -> list[Exhi
 
     def panel(sequence: FrameSequence, label: str, unit: Unit) -> str:
         true = np.stack([scored.frames.pose(index) for index in sequence.frames])
+        if not np.isfinite(unit.arrays[f"{sequence.name}:poses"]).all():
+            return "no finite pose"
         return camera_plot(unit.arrays[f"{sequence.name}:poses"].astype(np.float64), true, label)
 
     return _exhibits(scored, units, "pose_error", "mean pair error {:.1f}°", panel, _CAMERAS)
@@ -73,6 +75,8 @@ def _exhibits(
     for title, name in choose(mean_errors(list(errors.values()))):
         sequence = by_name[name]
         panels = [Panel(label="frames", caption="", content=image_tag(contact_sheet(scored, sequence), name))]
+        if truth is not None:
+            panels.append(Panel(label="truth", caption="", content=truth(sequence)))
         panels += [
             Panel(
                 label=label, caption=words.format(errors[label][name]), content=panel(sequence, label, unit)
@@ -172,7 +176,7 @@ def splat(
 
     Args:
         points: (m, 3).
-        colours: (m, 3) of the points; of fewer points, the first.
+        colours: (m, 3) of the points.
         frame: (n, 3) points that fix what fits into the picture.
         rotation: (3, 3) world to the camera.
         side: of the picture in px.

@@ -8,7 +8,7 @@ A row is a sequence. Lengths are in the benchmark's unit, or in the cloud's radi
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -29,10 +29,12 @@ from probes.multiview import (
     why_no_sequences,
 )
 from probes.multiview_pictures import cloud_exhibits
-from probes.multiview_training import counted, read_cameras
+from probes.multiview_training import counted, read_cameras, read_truth
 from probes.point_clouds import PI3_STYLE, CloudScore, align, cloud_normals, compare_clouds
 from probes.probe import Metric, Probe, Row, Settings, Unit
+from probes.square import SquareFrames
 
+_LEARNED_FROM = 512  # training frames that the mean depth is taken from
 _ICP_DISTANCE = {"mm": 100.0, "m": 0.1, "": 0.05}
 
 
@@ -98,9 +100,8 @@ class PointmapTask(MultiviewTask):
             count = len(sequence.frames)
             true = np.stack([self.scored.frames.pose(index) for index in sequence.frames])
             flat = np.broadcast_to(np.eye(3, 4), (count, 3, 4))
-            told = {
-                "constant depth, one camera": Prediction(world_to_camera=flat, depth=np.ones((count, 1, 1)))
-            }
+            mean = np.broadcast_to(self._mean_depth, (count, *self._mean_depth.shape))
+            told = {"mean depth, one camera": Prediction(world_to_camera=flat, depth=mean)}
             for h, w in inner:
                 depth = self._averaged(sequence, (h * head.cells, w * head.cells))
                 told[f"oracle ({h} x {w})"] = Prediction(world_to_camera=true, depth=depth)
@@ -203,6 +204,19 @@ class PointmapTask(MultiviewTask):
                 mask = binary_erosion(mask, np.ones((self.config.erode,) * 2), border_value=1)
             known &= mask[row, column]
         return np.where(known, depth, 0)
+
+    @cached_property
+    def _mean_depth(self) -> NDArray:
+        """The training frames' mean depth map, of the logarithm, each about its own mean."""
+        side = self.config.resolution
+        used = self._train.frames.frames[:_LEARNED_FROM]
+        frames = SquareFrames(used, self.config.size, self.config.fit)
+        depth = read_truth(frames, (side, side), self._train_range).depth.double()
+        known = depth > 0
+        logs = torch.where(known, depth, 1.0).log()
+        count = known.sum(dim=(1, 2), keepdim=True).clamp_min(1)
+        about = torch.where(known, logs - (logs * known).sum(dim=(1, 2), keepdim=True) / count, 0.0)
+        return (about.sum(dim=0) / known.sum(dim=0).clamp_min(1)).exp().numpy()
 
     def _averaged(self, sequence: FrameSequence, cells: tuple[int, int]) -> NDArray:
         """True depth (n, *cells), the geometric mean of what is known of every cell."""
