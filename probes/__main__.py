@@ -181,8 +181,8 @@ def _add_compare(commands: argparse._SubParsersAction) -> None:
         "example:\n  python -m probes compare scores/a scores/b --out scores/a-b.html",
     )
     compare.set_defaults(call=_compare)
-    compare.add_argument("a", type=Path, metavar="A", help="folder that `run` wrote, or FOLDER:ENCODER")
-    compare.add_argument("b", type=Path, metavar="B", help="the other one")
+    compare.add_argument("a", metavar="A", help="folder that `run` wrote, or FOLDER:ENCODER")
+    compare.add_argument("b", metavar="B", help="the other one")
     compare.add_argument("--out", type=Path, metavar="FILE", help="also write a page")
     compare.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -258,13 +258,12 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from probes.compare import compare, page, text
+    from probes.compare import compare_folders, page, text
     from probes.files import write_text
-    from probes.results import Results
     from probes.units import PROBES, probe
 
     probes = {name: probe(name) for name in PROBES}
-    found = compare(Results.read(options.a, probes), Results.read(options.b, probes))
+    found = compare_folders(options.a, options.b, probes)
     print(json.dumps(found.to_json(), indent=1) if options.json else text(found))
     if options.out:
         write_text(options.out, page(found))

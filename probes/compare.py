@@ -7,6 +7,7 @@ the other with the same lists, or else on the same data. Nothing here knows what
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import isfinite
+from pathlib import Path
 from typing import Any
 
 from probes.aggregate import BASELINE, Difference, Sample, compared, difference, difference_lines
@@ -17,7 +18,7 @@ from probes.report.text import columns
 from probes.results import Results
 from probes.words import short_data, shown
 
-__all__ = ["Comparison", "compare", "page", "text"]
+__all__ = ["Comparison", "compare", "compare_folders", "page", "text"]
 
 SHOWN = 3
 """Items that the terminal shows on either side."""
@@ -121,6 +122,18 @@ def compare(
     )
 
 
+def compare_folders(a: str, b: str, probes: Mapping[str, Probe]) -> Comparison:
+    """Compare what two folders hold, each given as ``FOLDER`` or ``FOLDER:ENCODER``.
+
+    Raises:
+        ProbeError: a folder without results, an unknown encoder, or nothing that both scored.
+    """
+    (folder_a, label_a), (folder_b, label_b) = map(_side, (a, b))
+    parts = [Results.read(folder, probes) for folder in (folder_a, folder_b)]
+    names = (a, b) if a != b else (f"{a} (first)", f"{b} (second)")
+    return compare(*parts, names=names, encoders=(label_a, label_b))
+
+
 def text(found: Comparison) -> str:
     """For a terminal: the scores of both sides, and the items that differ most."""
     lines = [f"{found.names[0]} minus {found.names[1]}, on the items that both were scored on", *found.notes]
@@ -172,6 +185,14 @@ def text(found: Comparison) -> str:
         ]
         lines += columns(cells)
     return "\n".join(lines)
+
+
+def _side(given: str) -> tuple[Path, str | None]:
+    # A folder's own name may hold a colon, and so may an encoder's.
+    for place, character in enumerate(given):
+        if character == ":" and Path(given[:place]).is_dir() and not Path(given).exists():
+            return Path(given[:place]), given[place + 1 :]
+    return Path(given), None
 
 
 def _encoder_pairs(a: Results, b: Results, wanted: tuple[str | None, str | None]) -> list[tuple[str, str]]:

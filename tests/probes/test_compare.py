@@ -2,13 +2,14 @@
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
-from probes.compare import Comparison, compare, page, text
+from probes.compare import Comparison, compare, compare_folders, page, text
 from probes.errors import ProbeError
 from probes.results import Results
-from tests.probes.made_results import DATA, encoder, matching_rows, pose_rows, results, task
+from tests.probes.made_results import DATA, PROBES, encoder, matching_rows, pose_rows, results, task
 from tests.probes.report.walker import walk
 
 
@@ -132,3 +133,19 @@ def test_same_result_twice_has_no_difference() -> None:
     assert {line["difference"] for line in found.differences} == {0.0}
     assert {line["verdict"] for line in found.differences} == {"undecided"}
     assert "largest" not in text(found)
+
+
+def test_folders_are_given_with_or_without_an_encoder(tmp_path: Path) -> None:
+    one = side({"x": 2.0, "random:tiny": 1.0})
+    one.write(tmp_path / "a", "")
+    side({"x": 1.0}).write(tmp_path / "b", "")
+    a, b = str(tmp_path / "a"), str(tmp_path / "b")
+    found = compare_folders(a, b, PROBES)
+    assert found.names == (a, b)
+    assert {(line["encoder"], line["minus"]) for line in found.differences} == {("x", "x")}
+    found = compare_folders(f"{a}:x", f"{a}:random:tiny", PROBES)
+    assert {(line["encoder"], line["minus"]) for line in found.differences} == {("x", "random:tiny")}
+    with pytest.raises(ProbeError, match="no encoder is called 'y'"):
+        compare_folders(f"{a}:y", b, PROBES)
+    with pytest.raises(ProbeError, match="is no folder"):
+        compare_folders(f"{tmp_path}/nowhere", b, PROBES)
