@@ -9,6 +9,7 @@ import torch
 from timm.models.vision_transformer_sam import VisionTransformerSAM
 
 import mum
+from mum.encoder import EncoderConfig, build_encoder
 from probes.encoders import TimmEncoder, choose_layers, open_encoder, weights_hash
 from probes.errors import ProbeError
 
@@ -71,6 +72,33 @@ def test_a_checkpoint_file_gives_its_own_weights(tmp_path: Path) -> None:
         with_decoder=False,
     )
     assert open_encoder(str(path), size=64).identity["weights"] == weights_hash(model.encoder)
+
+
+def test_a_released_checkpoint_gives_its_encoder(tmp_path: Path) -> None:
+    # Their names are timm's, beside a decoder's and tables that are computed here.
+    encoder = build_encoder(EncoderConfig(width=64, depth=2, heads=16))
+    state = encoder.state_dict() | {"rope_embed.periods": torch.zeros(1)}
+    torch.save({"model": state}, tmp_path / "released.pth")
+    assert open_encoder(str(tmp_path / "released.pth"), size=64).identity["weights"] == weights_hash(encoder)
+
+
+def test_a_run_folder_gives_its_newest_checkpoint_and_is_remembered(tmp_path: Path) -> None:
+    model = mum.create_model("mum_vittiny_patch8")
+    preprocessing = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "size": 64}
+    for step in (9, 10):
+        with torch.no_grad():
+            model.encoder.norm.bias += step
+        path = tmp_path / "checkpoints" / f"step-{step}" / "model.safetensors"
+        mum.save(model, path, config=model.config, preprocessing=preprocessing, summary={})
+    encoder = open_encoder(str(tmp_path), size=64)
+    assert (encoder.run, encoder.identity["weights"]) == (tmp_path, weights_hash(model.encoder))
+
+
+def test_a_folder_that_timm_wrote_gives_its_weights(tmp_path: Path) -> None:
+    model = timm.create_model("test_vit", num_classes=0)
+    timm.models.save_for_hf(model, tmp_path)
+    encoder = open_encoder(str(tmp_path), size=64)
+    assert (encoder.run, encoder.identity["weights"]) == (None, weights_hash(model))
 
 
 def test_weights_hash_sees_a_single_changed_number() -> None:
