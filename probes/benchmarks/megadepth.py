@@ -163,7 +163,8 @@ def _from_lists(root: Path, place: str) -> dict[str, list[_Candidate]]:
 def _listed(index: MegaDepthIndex) -> list[_Candidate]:
     found: list[_Candidate] = []
     for (a, b), overlap in zip(index.pairs.tolist(), index.overlaps.tolist(), strict=True):
-        if not OVERLAPS[0] <= overlap <= OVERLAPS[1]:
+        known = all(paths[i] is not None for i in (a, b) for paths in (index.image_paths, index.depth_paths))
+        if not known or not OVERLAPS[0] <= overlap <= OVERLAPS[1]:
             continue
         one, two = (
             _Photograph(

@@ -86,10 +86,11 @@ def test_lists_go_before_tracks(tree: Tree, copy: Path) -> None:
 def test_lists_of_roma_are_read(tree: Tree, copy: Path) -> None:
     views = {name: view for name, view in tree[1].items() if "/0002/" in name}
     (copy / "prep_scene_info").mkdir()
-    described = megadepth1500.describe(views, [(0, 1), (2, 3), (1, 4)])
+    described = megadepth1500.describe(views, [(0, 1), (2, 3), (1, 4), (3, 4)])
+    described["depth_paths"][2 * 4] = None
     infos = described.pop("pair_infos")
     pairs = np.array([info[0] for info in infos])
-    listed = described | {"pairs": pairs, "overlaps": np.array([0.05, 0.4, 0.9])}
+    listed = described | {"pairs": pairs, "overlaps": np.array([0.05, 0.4, 0.9, 0.4])}
     np.save(copy / "prep_scene_info" / "0002.npy", listed)
     benchmark = open_benchmark(f"megadepth:{copy}")
     stems = [Path(name).stem for name in views]
