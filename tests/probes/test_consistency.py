@@ -75,6 +75,21 @@ def test_a_constant_feature_is_perfectly_alike_and_has_no_margin(task: Consisten
     assert mean(unit, "separation", position="kept") == 0.5
 
 
+def test_floors_golden(task: ConsistencyTask) -> None:
+    """On a 2 x 2 grid over 64 px, patches stand at 16 and 48: a target in the corner is 16 px from both at best."""
+    targets = np.array([[0.0, 16], [20, 20]])
+    pairs, task.pairs = task.pairs, (replace(task.pairs[0], queries=targets, targets=targets),)
+    try:
+        rows = {row["encoder"]: row["location_px"] for row in task.baselines([(2, 2)])}
+    finally:
+        task.pairs = pairs
+    assert rows["same position"] == 0
+    assert rows["oracle (2 x 2)"] == pytest.approx((16 + np.hypot(4, 4)) / 2)
+    assert rows["oracle between patches (2 x 2)"] == pytest.approx(16 / 2)
+    centres = patch_centres(2, 2, 64)
+    assert rows["chance (2 x 2)"] == pytest.approx(np.linalg.norm(centres[:, None] - targets, axis=2).mean())
+
+
 def test_likeness_golden(task: ConsistencyTask) -> None:
     """A 2 x 2 grid and one point at its first patch: that patch is near, the three others far."""
     pair = replace(task.pairs[0], queries=np.array([[16.0, 16]]), targets=np.array([[16.0, 16]]))

@@ -32,6 +32,17 @@ def test_mutual_matches_are_those_that_agree_both_ways() -> None:
     assert cosine.tolist() == pytest.approx([1, 1])
 
 
+def test_mutual_matches_written_out() -> None:
+    a, b = tokens(40, 6), tokens(30, 7)
+    product = (a @ b.T).numpy()
+    wanted = [
+        (i, j) for i, j in np.ndindex(40, 30) if product[i, j] == product[i].max() == product[:, j].max()
+    ]
+    index_a, index_b, _ = mutual_matches(a, b)
+    assert list(zip(index_a.tolist(), index_b.tolist(), strict=True)) == wanted
+    assert 5 < len(wanted) < 30
+
+
 def test_soft_matches_are_the_expectation_under_the_kernel() -> None:
     a, b = tokens(5, 2), tokens(12, 3)
     points, confidence = soft_matches(a, b, (3, 4), 24, temperature=0.1)
