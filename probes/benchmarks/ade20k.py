@@ -33,7 +33,9 @@ def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
     train, absent = _frames(root, listed["training"])
     notes = ["Images are squashed to squares; published linear probes slide a window of 512 px over them."]
     if absent:
-        notes.append(f"{len(absent)} files of training images are not on disk; those images are left out.")
+        notes.append(
+            f"Files of training images that are not on disk, whose images are left out: {len(absent)}."
+        )
     return Benchmark(
         name="ade20k",
         spec=spec,

@@ -67,18 +67,22 @@ def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
             continue
         try:
             _read_category(root, there[category], found)
-        except ProbeError:
-            raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError) as error:
+            raise ProbeError(
+                f"data {spec!r}: {category}/{co3d.FRAMES} holds an element that is no frame annotation ({error!r})"
+            ) from error
+        except ValueError as error:
             raise ProbeError(f"data {spec!r}: {' '.join(str(error).split())}") from error
     refuse_missing(spec, found.missing, found.named, allow_missing=allow_missing)
     if not found.sequences["test"]:
         raise ProbeError(f"data {spec!r} has no test sequence of {FRAMES} frames in set list {SET_LIST}")
     notes = []
     if found.short:
-        notes.append(f"{found.short} test sequences have fewer than {FRAMES} frames with a sound camera.")
+        notes.append(
+            f"Test sequences left out for fewer than {FRAMES} frames with a sound camera: {found.short}."
+        )
     if found.absent:
-        notes.append(f"{found.absent} frames of training sequences are not on disk and are left out.")
+        notes.append(f"Training frames left out because they are not on disk: {found.absent}.")
     return Benchmark(
         name="co3d",
         spec=spec,

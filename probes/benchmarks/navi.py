@@ -97,7 +97,7 @@ def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
         "Images are not cut to the object's box, as probe3d's are; training images show the same objects."
     ]
     if absent:
-        notes.append(f"{absent} training images lack their picture or depth file and are left out.")
+        notes.append(f"Training images left out for want of their picture or depth file: {absent}.")
     return Benchmark(
         name="navi",
         spec=spec,

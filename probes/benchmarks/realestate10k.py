@@ -47,9 +47,11 @@ def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
     notes = []
     short = len(test) - len(scored.sequences or ()) - sum(clip.frames is None for clip in test)
     if short:
-        notes.append(f"{short} clips have fewer than {FRAMES} frames, or none left, and are not scored.")
+        notes.append(
+            f"Test clips left out for fewer than {FRAMES} frames, or fewer than two on disk: {short}."
+        )
     if absent:
-        notes.append(f"{len(absent)} frames of training clips are not on disk and are left out.")
+        notes.append(f"Training frames left out because they are not on disk: {len(absent)}.")
     return Benchmark(
         name="realestate10k",
         spec=spec,

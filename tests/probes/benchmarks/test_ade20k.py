@@ -67,7 +67,7 @@ def test_absent_training_files_are_left_out_and_told(tree: Tree) -> None:
     (root / "images" / "training" / "ADE_train_00000003.jpg").unlink()
     found = opened(root)
     assert len(found.train.frames) == 2 and not found.missing
-    assert "1 files of training images are not on disk" in found.notes[-1]
+    assert "whose images are left out: 1." in found.notes[-1]
 
 
 def test_opening_decodes_nothing(tree: Tree, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,3 +1,4 @@
+import gzip
 import json
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_scored_are_ten_sound_frames_of_each_good_test_sequence(tree: tuple[Path
         frames = [found.test.frames[i] for i in sequence.frames]
         assert len({f.name for f in frames}) == 10 and {f.scene for f in frames} == {sequence.name}
         assert max(np.abs(f.world_to_camera).max() for f in frames) < 100
-    assert found.notes == ("1 test sequences have fewer than 10 frames with a sound camera.",)
+    assert found.notes == ("Test sequences left out for fewer than 10 frames with a sound camera: 1.",)
     assert (found.auc, found.fit, found.truth, found.split) == (
         "histogram",
         "squash",
@@ -114,7 +115,7 @@ def test_absent_training_frames_are_left_out_and_told(tree: tuple[Path, dict[str
     (root / opened(root).train.frames[0].name).unlink()
     found = opened(root)
     assert len(found.train.frames) == 9 and not found.missing
-    assert "1 frames of training sequences are not on disk and are left out." in found.notes
+    assert "Training frames left out because they are not on disk: 1." in found.notes
 
 
 def test_a_sequence_with_frames_held_out_is_not_trained_on(tree: tuple[Path, dict[str, View]]) -> None:
@@ -140,6 +141,15 @@ def test_a_damaged_category_is_named(tree: tuple[Path, dict[str, View]], damage,
     with pytest.raises(ProbeError, match=message) as caught:
         opened(root)
     assert "\n" not in str(caught.value) and f"co3d:{root}" in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["size", "R", "scale_adjustment"])
+def test_an_annotation_that_lacks_something_is_told(tree: tuple[Path, dict[str, View]], key: str) -> None:
+    root, _ = tree
+    path = root / "apple" / "frame_annotations.jgz"
+    path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()).replace(f'"{key}"'.encode(), b'"x"')))
+    with pytest.raises(ProbeError, match=rf"apple/frame_annotations.jgz holds an element .*'{key}'"):
+        opened(root)
 
 
 def test_another_folder_is_refused_with_what_it_holds(tmp_path: Path) -> None:

@@ -122,7 +122,7 @@ def test_absent_training_files_are_left_out_and_told(tree: tuple[Path, dict[str,
     (root / navi.OBJECTS[1] / navi.MULTIVIEW / "depth" / "002.png").unlink()
     found = opened(root)
     assert len(found.train.frames) == 2 * VIEWS - 1 and not found.missing
-    assert "1 training images lack their picture or depth file" in found.notes[-1]
+    assert "want of their picture or depth file: 1." in found.notes[-1]
 
 
 def test_opening_reads_no_picture_and_no_depth(

@@ -47,7 +47,7 @@ def test_scored_are_ten_frames_of_each_clip_that_has_them(tree: Tree) -> None:
     for sequence in found.test.sequences:
         frames = [found.test.frames[i] for i in sequence.frames]
         assert len({f.name for f in frames}) == 10 and {f.scene for f in frames} == {sequence.name}
-    assert any("1 clips have fewer than 10 frames" in note for note in found.notes)
+    assert any("fewer than 10 frames, or fewer than two on disk: 1." in note for note in found.notes)
     assert (found.auc, found.fit, found.truth, found.split) == ("histogram", "squash", "poses", "test")
 
 
@@ -106,7 +106,7 @@ def test_absent_training_frames_are_left_out_and_told(tree: Tree) -> None:
     (root / opened(root).train.frames[0].name).unlink()
     found = opened(root)
     assert len(found.train.frames) == 9
-    assert "1 frames of training clips are not on disk and are left out." in found.notes
+    assert "Training frames left out because they are not on disk: 1." in found.notes
 
 
 def test_distorted_clips_are_refused(tree: Tree) -> None:
