@@ -13,7 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from probes.dense import DenseConfig, DenseTask, frames_to_train, shared_config
+from probes.dense import (
+    SMALL_DPT,
+    SMALL_LINEAR,
+    DenseConfig,
+    DenseTask,
+    frames_to_train,
+    shared_config,
+)
 from probes.dense_metrics import ALIGNMENTS, score_depth
 from probes.dense_pictures import shades
 from probes.dense_training import Target, Training, patch_average
@@ -197,12 +204,8 @@ class DepthProbe(Probe):
         small = settings.preset == "small"
         return DepthConfig(
             **shared_config(benchmark.fit, settings, self.name),
-            linear=Training(steps=200, batch=16, lr=1e-2, weight_decay=1e-3)
-            if small
-            else Training(steps=38_400, batch=16, lr=3e-4, weight_decay=1e-3),
-            dpt=Training(steps=120, batch=8, lr=2e-3, weight_decay=1e-3)
-            if small
-            else Training(steps=20_000, batch=8, lr=5e-4, weight_decay=1e-2),
+            linear=SMALL_LINEAR if small else Training(steps=38_400, batch=16, lr=3e-4, weight_decay=1e-3),
+            dpt=SMALL_DPT if small else Training(steps=20_000, batch=8, lr=5e-4, weight_decay=1e-2),
             range=benchmark.depth_range,
             bins=64 if small else 256,
             spacing="linear" if benchmark.depth_range else "log",

@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from probes.dense import DenseConfig, DenseTask, frames_to_train, shared_config
+from probes.dense import (
+    SMALL_DPT,
+    SMALL_LINEAR,
+    DenseConfig,
+    DenseTask,
+    frames_to_train,
+    shared_config,
+)
 from probes.dense_metrics import score_normals
 from probes.dense_training import Target, Training, patch_average
 from probes.depth_normals import TOLERANCE, normals_from_depth
@@ -143,8 +150,8 @@ class NormalsProbe(Probe):
         standard = Training(steps=20_000, batch=8, lr=5e-4, weight_decay=1e-2)
         return NormalsConfig(
             **shared_config(benchmark.fit, settings, self.name),
-            linear=Training(steps=200, batch=16, lr=1e-2, weight_decay=1e-3) if small else standard,
-            dpt=Training(steps=120, batch=8, lr=2e-3, weight_decay=1e-3) if small else standard,
+            linear=SMALL_LINEAR if small else standard,
+            dpt=SMALL_DPT if small else standard,
             # Rendered depth is exact; what a sensor or stereo measured is not.
             radius=1 if small else 2,
             tolerance=TOLERANCE if small else 0.01,

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from probes.dense import DenseConfig, DenseTask, frames_to_train, shared_config
+from probes.dense import (
+    SMALL_DPT,
+    SMALL_LINEAR,
+    DenseConfig,
+    DenseTask,
+    frames_to_train,
+    shared_config,
+)
 from probes.dense_metrics import (
     class_accuracy_statistic,
     class_pixels,
@@ -178,12 +185,8 @@ class SegmentationProbe(Probe):
         small = settings.preset == "small"
         return SegmentationConfig(
             **shared_config(benchmark.fit, settings, self.name),
-            linear=Training(steps=200, batch=16, lr=1e-2, weight_decay=1e-3)
-            if small
-            else Training(steps=40_000, batch=16, lr=1e-3, weight_decay=1e-4),
-            dpt=Training(steps=120, batch=8, lr=2e-3, weight_decay=1e-3)
-            if small
-            else Training(steps=40_000, batch=16, lr=5e-4, weight_decay=1e-2),
+            linear=SMALL_LINEAR if small else Training(steps=40_000, batch=16, lr=1e-3, weight_decay=1e-4),
+            dpt=SMALL_DPT if small else Training(steps=40_000, batch=16, lr=5e-4, weight_decay=1e-2),
             classes=benchmark.classes,
         )
 

@@ -186,6 +186,19 @@ def test_a_sweep_names_the_best_layer_from_held_out_scenes(task: Callable[..., D
     assert "layer" not in alone.selections
 
 
+def test_the_best_layer_is_not_chosen_on_scored_frames(task: Callable[..., DenseTask]) -> None:
+    opened = task(normals.PROBE, layers="all")
+    perfect, noise = perfect_maps(opened)._maps, noise_maps(len(opened.frames), GRID, 3)._maps
+    held, scored = set(opened._held), set(opened._scored)
+    maps = {
+        1: FeatureMaps([noise[i] if i in held else perfect[i] for i in range(len(perfect))]),
+        2: FeatureMaps([noise[i] if i in scored else perfect[i] for i in range(len(perfect))]),
+    }
+    unit = opened.score(NamedEncoder(num_layers=2), maps, CPU)
+    best = [score(normals.PROBE, [row for row in unit.rows if row["layer"] == layer]) for layer in (1, 2)]
+    assert best[0] > best[1] and unit.selections["layer"]["chosen"] == 2
+
+
 def test_the_dpt_reads_four_layers(task: Callable[..., DenseTask]) -> None:
     opened = task(normals.PROBE, readings=("dpt",))
     assert opened.layers(NamedEncoder(num_layers=12)) == (3, 6, 9, 12)
