@@ -85,6 +85,18 @@ def test_a_common_factor_changes_neither_silog_nor_median_aligned_errors(scale: 
     assert (a.abs_rel, a.rmse) == pytest.approx((b.abs_rel, b.rmse))
 
 
+def test_medians_are_aligned_not_means() -> None:
+    aligned = align_depth(np.array([1.0, 2.0, 30.0]), np.array([1.0, 4.0, 5.0]), "median")
+    assert aligned.tolist() == [2, 4, 60]
+
+
+def test_a_fitted_line_stays_among_possible_depths() -> None:
+    x, y = np.array([1.0, 2, 3]), np.array([1.0, 1.1, 9])
+    # The line through them is 3.7 + 4 (x - 2), and -0.3 at the first.
+    np.testing.assert_allclose(align_depth(x, y, "affine"), [1, 3.7, 7.7])
+    np.testing.assert_allclose(align_depth(1 / x, 1 / y, "affine disparity"), [1, 1 / 3.7, 1 / 7.7])
+
+
 def test_a_constant_depth_is_fitted_by_the_mean() -> None:
     _, truth = depths()
     np.testing.assert_allclose(align_depth(np.full_like(truth, 0.3), truth, "affine"), truth.mean())
