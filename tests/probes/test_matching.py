@@ -17,6 +17,7 @@ from probes.linear import LinearConfig
 from probes.matching import PROBE, MatchingTask
 from probes.probe import Settings, Unit
 from tests.probes.truth import NamedEncoder, noise_maps, position_maps, true_maps
+from tests.trees import megadepth1500
 
 GRID = (8, 8)
 CPU = torch.device("cpu")
@@ -230,3 +231,15 @@ def test_tracks_of_a_model_of_photographs_are_matched(testdata: Callable[[str], 
     assert task.facts["truth"] == "tracks"
     rows = task.score(NamedEncoder(), {1: noise_maps(len(task.frames), GRID)}, CPU).rows
     assert all(row["points"] >= 16 and 10 <= row["angle"] <= 60 for row in rows)
+
+
+def test_the_pairs_of_a_list_are_matched_in_squashed_images_with_other_focal_lengths(tmp_path: Path) -> None:
+    megadepth1500.write(tmp_path)
+    listed = open_benchmark(f"megadepth1500:{tmp_path}")
+    task = PROBE.open(listed, None, PROBE.config(listed, Settings(size=64)))
+    assert task.frames.fit == "squash"
+    assert len(task.pairs) + sum(task.facts["refused"].values()) == len(listed.test.pairs)
+    assert {pair.overlap for pair in task.pairs} <= {pair.overlap for pair in listed.test.pairs}
+    rows = knn(task, true_maps(task.frames, GRID)).rows
+    oracle = floor(task, "oracle", "epe")
+    assert oracle <= mean(rows, "epe", position="kept") < oracle + 1.5
