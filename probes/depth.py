@@ -32,9 +32,9 @@ from probes.square import SquareFrames
 _SUFFIX = {"none": "", "median": "_median", "affine": "_affine", "affine disparity": "_affine_disparity"}
 _WORDS = {
     "none": "",
-    "median": ", scale by medians",
-    "affine": ", scale and shift fitted",
-    "affine disparity": ", scale and shift fitted to inverse depth",
+    "median": " (median scale)",
+    "affine": " (scale + shift)",
+    "affine disparity": " (scale + shift of 1/d)",
 }
 
 
@@ -146,7 +146,7 @@ class DepthTarget(Target):
 
     def say(self, error: float) -> str:
         """See `Target.say`."""
-        return f"AbsRel {error:.2f} after scaling by medians"
+        return f"AbsRel {error:.2f} (median scale)"
 
     def guesses(self) -> dict[str, NDArray]:
         """The mean log depth of the training frames at every position, and one depth everywhere."""

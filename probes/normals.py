@@ -122,12 +122,8 @@ class NormalsProbe(Probe):
     question = "Do frozen features of a single image tell which way every surface faces?"
     metrics = (
         Metric(name="angle", label="mean angle", unit="°", better="less", digits=1),
-        Metric(
-            name="angle_median", label="median angle, mean over images", unit="°", better="less", digits=1
-        ),
-        Metric(
-            name="angle_rmse", label="RMSE of angles, mean over images", unit="°", better="less", digits=1
-        ),
+        Metric(name="angle_median", label="median angle", unit="°", better="less", digits=1),
+        Metric(name="angle_rmse", label="RMSE of angles", unit="°", better="less", digits=1),
         Metric(name="within11", label="within 11.25°", unit="%", scale=100, digits=1),
         Metric(name="within22", label="within 22.5°", unit="%", scale=100, digits=1),
         Metric(name="within30", label="within 30°", unit="%", scale=100, digits=1),

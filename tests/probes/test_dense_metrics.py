@@ -112,12 +112,12 @@ def test_unknown_depths_are_refused(alignment: str) -> None:
 
 def test_normal_errors_worked_out_by_hand() -> None:
     truth = np.tile([0.0, 0.0, -1.0], (4, 1))
-    turned = [Rotation.from_euler("x", angle, degrees=True).apply([0, 0, -2.0]) for angle in (0, 10, 20, 90)]
+    turned = [Rotation.from_euler("x", angle, degrees=True).apply([0, 0, -2.0]) for angle in (0, 10, 25, 85)]
     score = score_normals(np.array(turned), truth)
     assert score.angle == pytest.approx(30)
-    assert score.angle_median == pytest.approx(15)
-    assert score.angle_rmse == pytest.approx(np.sqrt((100 + 400 + 8100) / 4))
-    assert (score.within11, score.within22, score.within30) == (0.5, 0.75, 0.75)
+    assert score.angle_median == pytest.approx(17.5)
+    assert score.angle_rmse == pytest.approx(np.sqrt((100 + 625 + 7225) / 4))
+    assert (score.within11, score.within22, score.within30) == (0.5, 0.5, 0.75)
 
 
 def test_angles_agree_with_torchmetrics_and_keep_small_ones() -> None:
