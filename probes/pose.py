@@ -79,7 +79,7 @@ class PoseTask(Task):
             "held_out_scenes": len({pair.scene for pair in self._held_out}),
         }
         self.notes = [
-            f"AUC without a named integration is the {config.auc} one, as in this data's published figures.",
+            f"AUC without a named integration is the {config.auc} one, which is this data's own.",
             "Translation errors are folded (a direction and its opposite are the same) but where called signed.",
         ]
         if near_zero:

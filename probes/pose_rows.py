@@ -145,19 +145,23 @@ def _recall(name: str, threshold: int, column: str) -> Metric:
     )
 
 
+def _own_area(threshold: int) -> Metric:
+    return Metric(
+        name=f"auc{threshold}",
+        label=f"AUC@{threshold}°",
+        unit="%",
+        digits=1,
+        scale=100,
+        column="pose_error_own",
+        statistic=own_auc_statistic(threshold),
+    )
+
+
 METRICS: tuple[Metric, ...] = (
-    *(
-        Metric(
-            name=f"auc{threshold}",
-            label=f"AUC@{threshold}°",
-            unit="%",
-            digits=1,
-            scale=100,
-            column="pose_error_own",
-            statistic=own_auc_statistic(threshold),
-        )
-        for threshold in (20, 10, 5)
-    ),
+    _own_area(20),
+    _median("pose_error", "pose"),
+    _own_area(10),
+    _own_area(5),
     *(_area(threshold, kind) for kind in INTEGRATIONS for threshold in (5, 10, 20)),
     *(_area(threshold, "trapezoid", signed=True) for threshold in (5, 10, 20)),
     _median("rotation_error", "rotation"),
@@ -167,4 +171,4 @@ METRICS: tuple[Metric, ...] = (
     *(_recall("RTA", threshold, "translation_error") for threshold in (5, 15, 30)),
     Metric(name="inliers", label="inliers", unit="%", digits=1, scale=100),
 )
-"""Of the probe: errors are folded but where called signed; the first three in the data's own integration."""
+"""Of the probe: errors are folded but where called signed; an AUC without a name has the data's own integration."""

@@ -1,5 +1,7 @@
 """The learned pose head: it learns what features tell, from training pairs alone, the same way every time."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -65,6 +67,19 @@ def test_it_learns_turns_and_signed_directions_that_features_tell() -> None:
     before = errors(predict_poses(unlearned, maps, frames, pairs, config=CONFIG, device=CPU), pairs)
     assert rotation < 0.5 * before[0]
     assert signed < 30 < before[1]
+
+
+def test_it_learns_both_directions_of_a_pair() -> None:
+    frames, maps, pairs = setting()
+    head = train_head(maps, frames, pairs, seed=0, config=CONFIG, device=CPU)
+    back = []
+    for pair in pairs:
+        rotation, translation = pair.relative_pose[:, :3].T, pair.relative_pose[:, 3]
+        pose = np.column_stack([rotation, -rotation @ translation])
+        back.append(replace(pair, a=pair.b, b=pair.a, relative_pose=pose))
+    rotation, signed = errors(predict_poses(head, maps, frames, back, config=CONFIG, device=CPU), back)
+    assert rotation < 25
+    assert signed < 30
 
 
 def test_training_again_gives_the_same_head_and_another_seed_another_one() -> None:

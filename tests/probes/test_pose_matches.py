@@ -44,8 +44,19 @@ def test_soft_points_lie_between_the_patches_that_are_alike() -> None:
     (place,) = np.flatnonzero((found.points_a[:half] == [24, 24]).all(axis=1))
     np.testing.assert_allclose(found.points_b[place], [32, 24], atol=0.3)
     np.testing.assert_allclose(found.points_b[place + half], [24, 24])
-    (corner,) = np.flatnonzero((found.points_a[:half] == [8, 8]).all(axis=1))
-    np.testing.assert_allclose(found.points_b[corner], [8, 8], atol=0.1)
+
+
+def test_a_patch_in_the_corner_has_no_neighbours_beyond() -> None:
+    # All patches but the corner look alike: at the corner the kernel sees four patches, not nine.
+    tokens = torch.zeros(16, 2)
+    tokens[:, 1] = 1
+    tokens[0] = torch.tensor([1.0, 0.0])
+    found = soft_points(tokens, tokens, GRID, SIZE, temperature=1.0)
+    (corner,) = np.flatnonzero((found.points_a[: len(found.points_a) // 2] == [8, 8]).all(axis=1))
+    e = np.e
+    # Weights e for itself and 1 for each of three neighbours, at 8 and 24 px.
+    expected = (8 * (e + 1) + 24 * 2) / (e + 3)
+    np.testing.assert_allclose(found.points_b[corner], [expected, expected], atol=1e-4)
 
 
 def world_frames() -> tuple[SquareFrames, list]:

@@ -66,6 +66,16 @@ def test_the_headline_is_integrated_as_the_data_asks(kind: str) -> None:
     assert len({auc(errors, 5, kind) for kind in INTEGRATIONS}) == 3
 
 
+def test_signed_areas_are_made_of_signed_errors() -> None:
+    back = row(np.column_stack([np.eye(3), [-1, 0, 0]]))
+    score = {
+        metric.name: metric.statistic(np.array([back[metric.source]]), np.ones((1, 1)))[0]
+        for metric in METRICS
+        if metric.name in ("auc20_trapezoid", "auc20_signed_trapezoid", "rra15", "rta15")
+    }
+    assert score == {"auc20_trapezoid": 1, "auc20_signed_trapezoid": 0, "rra15": 1, "rta15": 1}
+
+
 def test_every_metric_has_its_column_and_every_integration_its_name() -> None:
     columns = row(np.column_stack([np.eye(3), [1, 0, 0]]), matches=8, inliers=6)
     for metric in METRICS:
