@@ -1,7 +1,7 @@
 """Tables for a paper: one of every encoder and headline, one of each probe on each data set.
 
-They need the package ``booktabs`` and stand in a document by ``\\input{table.tex}``. The best of a column is bold
-and intervals are small; nothing is computed here.
+They need the packages ``booktabs`` and ``graphicx`` and stand in a document by ``\\input{table.tex}``. The best of a
+column is bold and intervals are small; nothing is computed here.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,7 +14,7 @@ from probes.words import short_data, shown
 if TYPE_CHECKING:
     from probes.results import Results
 
-COLUMNS = 6
+COLUMNS = 4
 """Most metrics of a probe's table."""
 _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
     "\\": r"\textbackslash{}",
@@ -35,7 +35,7 @@ _SPECIAL = {c: f"\\{c}" for c in "&%$#_{}"} | {
 def tables(results: "Results") -> str:
     """The file's text."""
     parts = [
-        "% Written by `python -m probes`; needs \\usepackage{booktabs}.",
+        "% Written by `python -m probes`; needs \\usepackage{booktabs,graphicx}.",
         f"% Configuration {results.hash}",
         _summary(results),
     ]
@@ -138,13 +138,15 @@ def _table(caption: str, heads: Sequence[str], body: Sequence[Sequence[str]], *,
         r"\begin{table}",
         rf"\caption{{{caption}}}",
         r"\centering\small",
+        # No wider than the text.
+        r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
         rf"\begin{{tabular}}{{{'l' * words}{'r' * (len(heads) - words)}}}",
         r"\toprule",
         " & ".join(map(_head, heads)) + r" \\",
         r"\midrule",
         *(" & ".join(cells) + r" \\" for cells in body),
         r"\bottomrule",
-        r"\end{tabular}",
+        r"\end{tabular}}",
         r"\end{table}",
     ]
     return "\n".join(lines)

@@ -61,7 +61,11 @@ figure {{ margin: 0; min-width: 0; }}
 .legend {{ display: flex; flex-wrap: wrap; gap: 4px 22px; font-size: 13.5px; max-width: none; margin: 0 0 8px; }}
 .legend span {{ display: inline-flex; align-items: center; gap: 7px; }}
 .swatch {{ flex: none; vertical-align: middle; }}
-.scroll {{ overflow-x: auto; margin: 0 -4px; padding: 0 4px; }}
+.scroll {{ overflow-x: auto; margin: 0 -4px; padding: 0 4px; background:
+  linear-gradient(var(--paper), var(--paper)) left / 24px 100% no-repeat local,
+  linear-gradient(var(--paper), var(--paper)) right / 24px 100% no-repeat local,
+  linear-gradient(to right, var(--rule), transparent) left / 9px 100% no-repeat scroll,
+  linear-gradient(to left, var(--rule), transparent) right / 9px 100% no-repeat scroll; }}
 table {{ border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }}
 th {{ font-weight: 600; color: var(--soft); font-size: 12.5px; }}
 th, td {{ padding: 6px 12px; text-align: right; vertical-align: top; white-space: nowrap; }}

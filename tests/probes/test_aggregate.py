@@ -63,6 +63,12 @@ def test_item_without_the_metric_is_left_out_and_counted() -> None:
     assert line([row("a1", epe=None)], EPE)["epe"] is None
 
 
+def test_item_that_a_seed_lacks_is_left_out_and_counted() -> None:
+    rows = [row("a1", 0, epe=1.0), row("a1", 1, epe=1.0), row("b1", 0, epe=9.0), row("c1", 0, epe=3.0)]
+    found = line([*rows, row("c1", 1, epe=5.0)], EPE)
+    assert (found["items"], found["epe"], found["epe_items"]) == (3, 2.5, 2)
+
+
 def test_one_scene_has_no_interval() -> None:
     found = line([row("a1", epe=1.0), row("a2", epe=2.0)], EPE)
     assert (found["epe"], found["epe_lo"], found["epe_hi"]) == (1.5, None, None)

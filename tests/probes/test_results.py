@@ -193,6 +193,12 @@ def test_joining_leaves_the_parts_as_they_were() -> None:
     assert one.encoders[0]["layers"] == [1]
 
 
+def test_what_several_parts_scored_is_taken_from_the_first() -> None:
+    sides = [results(rows=matching_rows({"a": skill}), encoders=[encoder("a")]) for skill in (1.0, 2.0)]
+    assert Results.join(sides).rows == sides[0].rows
+    assert Results.join(sides[::-1]).rows == sides[1].rows
+
+
 def test_joined_results_of_other_lists_or_one_name_for_two_are_refused() -> None:
     one = results()
     with pytest.raises(ProbeError, match="other lists"):

@@ -5,6 +5,7 @@ import io
 import re
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from probes.features import FeatureMaps
@@ -52,6 +53,10 @@ def test_every_view_is_shown_under_every_encoder_and_like_features_alike() -> No
         for i in (0, 1):
             for j in (0, 1):
                 assert colours[tuple(shown[k][i, j])] == layout[k][i, j]
+    # Over all views together the colours fill their range and do not leave it.
+    spread = np.stack([picture(exhibit.panels[2].content) for exhibit in exhibits])
+    assert ((spread > 0) & (spread < 255)).all()
+    assert spread.mean(axis=(0, 1, 2)) == pytest.approx([127.5] * 3, abs=2)
 
 
 def test_features_of_fewer_than_three_channels_are_left_out() -> None:
