@@ -10,7 +10,6 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from probes.alignment import umeyama
 from probes.exhibits import Exhibit, Panel, choose, image_tag, mean_errors
 from probes.frames import FrameSequence
 from probes.pose_metrics import camera_centres
@@ -19,8 +18,8 @@ from probes.sequences import SequenceSet
 
 _SIDE = 200
 _CAMERAS = (
-    "Cameras from above, each with the way it looks, after the best similarity. Hollow: the truth. Filled: predicted; "
-    "a line joins the two. All pictures of a sequence have one scale."
+    "Cameras from above, each with the way it looks. Hollow: the truth. Filled: predicted, laid upon the true first "
+    "camera and stretched to the best length. A dotted line joins the two; all pictures of a sequence have one scale."
 )
 _CLOUDS = (
     "Points of all frames in the colours of their pixels, seen from above and beside the first camera, aligned with "
@@ -112,10 +111,11 @@ def contact_sheet(scored: SequenceSet, sequence: FrameSequence, side: int = 96) 
 
 def camera_plot(predicted: NDArray, true: NDArray, label: str) -> str:
     """An SVG of cameras (n, 3, 4), world to camera, from above the true ones' common ground."""
-    centres, goal = camera_centres(predicted), camera_centres(true)
-    fit = umeyama(centres, goal)
-    moved = fit.apply(centres)
-    looks = predicted[:, 2, :3] @ fit.rotation.T
+    goal, start = camera_centres(true), true[0, :, :3].T
+    steps = (camera_centres(predicted) - camera_centres(predicted[:1])) @ predicted[0, :, :3].T @ start.T
+    length = max(0.0, float((steps * (goal - goal[0])).sum()) / max(float((steps**2).sum()), 1e-12))
+    moved = goal[0] + length * steps
+    looks = predicted[:, 2, :3] @ predicted[0, :, :3].T @ start.T
     # The ground is seen along the mean of the cameras' downward axes.
     down = true[:, 1, :3].mean(axis=0)
     ahead = true[:, 2, :3].mean(axis=0)
@@ -124,7 +124,7 @@ def camera_plot(predicted: NDArray, true: NDArray, label: str) -> str:
     right /= max(np.linalg.norm(right), 1e-9)
     plane = np.stack([right, np.cross(down, right)])
     middle = goal.mean(axis=0)
-    reach = 1.6 * max(np.abs((goal - middle) @ plane.T).max(), 1e-9)
+    reach = 1.35 * max(np.abs((goal - middle) @ plane.T).max(), 1e-9)
 
     def place(points: NDArray) -> NDArray:
         flat = np.clip((points - middle) @ plane.T / reach, -1, 1)

@@ -258,11 +258,11 @@ class PointmapProbe(Probe):
         return why_no_sequences(benchmark, depth=True)
 
     def config(self, benchmark: Benchmark, settings: Settings) -> PointmapConfig:
-        """Standard: points of half the pixels' rows and columns; small: 32 x 32 points a frame."""
+        """Standard: points of half the pixels' rows and columns; small: 48 x 48 points a frame."""
         small = settings.preset == "small"
         return PointmapConfig(
             **shared_config(benchmark, settings, self.name),
-            resolution=32 if small else settings.size // 2,
+            resolution=48 if small else settings.size // 2,
             icp_distance=_ICP_DISTANCE[benchmark.unit],
             icp_points=4096 if small else 1 << 17,
             depth_range=benchmark.depth_range,
