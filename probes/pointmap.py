@@ -15,7 +15,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from scipy.ndimage import binary_erosion
 
 from probes.exhibits import Exhibit
 from probes.frames import Benchmark, FrameSequence
@@ -53,8 +52,6 @@ class PointmapConfig(MultiviewConfig):
     """That a normal is fitted to."""
     depth_range: tuple[float, float] | None
     """Depths that count."""
-    erode: int = 0
-    """Side in px of the square by which masks shrink."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,10 +196,7 @@ class PointmapTask(MultiviewTask):
         depth = frame.depth()[row, column].astype(np.float64)
         known = counted(depth, self.config.depth_range)
         if frame.mask is not None:
-            mask = frame.mask()
-            if self.config.erode:
-                mask = binary_erosion(mask, np.ones((self.config.erode,) * 2), border_value=1)
-            known &= mask[row, column]
+            known &= frame.mask()[row, column]
         return np.where(known, depth, 0)
 
     @cached_property
@@ -266,8 +260,6 @@ class PointmapProbe(Probe):
             icp_distance=_ICP_DISTANCE[benchmark.unit],
             icp_points=4096 if small else 1 << 17,
             depth_range=benchmark.depth_range,
-            # As Pi3's evaluator does.
-            erode=10 if benchmark.name == "dtu" else 0,
         )
 
     def open(self, benchmark: Benchmark, train: Benchmark | None, config: PointmapConfig) -> PointmapTask:

@@ -130,7 +130,7 @@ def test_noise_is_no_better_than_a_guess_and_its_clouds_are_shown(task: Pointmap
     assert exhibits[0].panels[2].caption.endswith("radii")
 
 
-def test_masks_ranges_and_erosion_say_what_counts(benchmark: Benchmark, task: PointmapTask) -> None:
+def test_masks_and_ranges_say_what_counts(benchmark: Benchmark, task: PointmapTask) -> None:
     half = np.zeros((64, 64), bool)
     half[:, :32] = True
     frames = tuple(replace(frame, mask=lambda: half) for frame in benchmark.test.frames)
@@ -143,7 +143,6 @@ def test_masks_ranges_and_erosion_say_what_counts(benchmark: Benchmark, task: Po
 
     counts = known(task.config)
     assert counts[:, :, :24].any() and not counts[:, :, 24:].any()
-    assert not known(replace(task.config, erode=10))[:, :, 21:].any()
     near = float(np.median(task.cloud(task.scored.sequences[0]).depth))
     limited = PROBE.open(benchmark, benchmark, replace(task.config, depth_range=(0.0, near)))
     assert limited.cloud(limited.scored.sequences[0]).depth.max() <= near
@@ -154,7 +153,6 @@ def test_lengths_follow_the_benchmarks_unit(benchmark: Benchmark, task: Pointmap
     assert metric.cloud(metric.scored.sequences[0]).scale == 1 and metric.facts["length_unit"] == "m"
     for unit, distance in (("mm", 100.0), ("m", 0.1), ("", 0.05)):
         assert PROBE.config(replace(benchmark, unit=unit), SMALL).icp_distance == distance
-    assert PROBE.config(replace(benchmark, name="dtu"), SMALL).erode == 10
     assert any("pi3-style" in note for note in task.notes)
 
 
