@@ -145,7 +145,4 @@ def encoder_state(path: Path, spec: str) -> dict[str, torch.Tensor]:
     tensors = {key: value for key, value in tensors.items() if not key.startswith(NOT_ENCODER)}
     if not tensors:
         raise ProbeError(f"encoder {spec!r}: {path} holds no tensors of an encoder")
-    # A MAE's mask token is its decoder's; timm would take the file for DINOv2's.
-    if any(key.startswith("decoder") for key in found):
-        tensors.pop("mask_token", None)
     return tensors

@@ -161,6 +161,13 @@ def test_floats_in_the_unit_range_and_bytes_are_the_same_images(images: torch.Te
         assert torch.equal(bytes_[layer], floats[layer])
 
 
+def test_features_of_an_image_do_not_depend_on_its_company(images: torch.Tensor) -> None:
+    # What was interrupted goes on in other batches, and on CPUs with the same numbers.
+    encoder = open_encoder("random:test_vit", size=64)
+    company = torch.cat([images, images.flip(-1), images.flip(-2)])
+    assert torch.equal(encoder.encode(company, [6])[6][:2], encoder.encode(images, [6])[6])
+
+
 def test_all_layers_come_from_one_forward_pass(images: torch.Tensor) -> None:
     encoder = open_encoder("random:test_vit", size=64)
     passes = []
