@@ -7,7 +7,7 @@ averaged over each patch of an encoder's grid, which is about what one linear la
 """
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -28,7 +28,7 @@ from probes.dense_training import (
     train_heads,
 )
 from probes.encoders import Encoder, choose_layers
-from probes.errors import ProbeError, nearest
+from probes.errors import ProbeError
 from probes.exhibits import Exhibit
 from probes.features import FeatureMaps
 from probes.frames import Frame, FrameList
@@ -71,17 +71,15 @@ class DenseConfig:
     dpt: Training
 
 
-def shared_config(fit: Fit, settings: Settings, name: str) -> dict[str, Any]:
-    """The fields of a `DenseConfig` that all dense probes fill alike; ProbeError where no reading is left."""
-    readings = tuple(r for r in READINGS if settings.readings is None or r in settings.readings)
-    if not readings:
-        asked = settings.readings[0]
-        raise ProbeError(f"{name} knows no reading {asked!r}{nearest(asked, READINGS)}")
+def shared_config(fit: Fit, settings: Settings) -> dict[str, Any]:
+    """The fields of a `DenseConfig` that all dense probes fill alike."""
+    # Readings that belong to other probes leave a dense one as it is.
+    asked = tuple(r for r in READINGS if r in (settings.readings or ()))
     small = settings.preset == "small"
     return {
         "size": settings.size,
         "fit": settings.fit or fit,
-        "readings": readings,
+        "readings": asked or READINGS,
         "layers": settings.layers if isinstance(settings.layers, str) else tuple(settings.layers),
         "seeds": tuple(settings.seeds),
         "items": settings.items or (192 if small else 5000),
@@ -353,7 +351,9 @@ class DenseTask(Task):
         return nearest_pixels(guess, self._config.size)
 
 
-def frames_to_train(name: str, train: FrameList | None, has_truth: Any, truth: str) -> list[Frame]:
+def frames_to_train(
+    name: str, train: FrameList | None, has_truth: Callable[[Frame], bool], truth: str
+) -> list[Frame]:
     """The training frames that have truth; ProbeError where there are none."""
     found = [frame for frame in train.frames if has_truth(frame)] if train else []
     if not found:

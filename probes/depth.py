@@ -203,7 +203,7 @@ class DepthProbe(Probe):
         """Standard: DINOv3's linear recipe and probe3d's DPT; small: the same heads in seconds."""
         small = settings.preset == "small"
         return DepthConfig(
-            **shared_config(benchmark.fit, settings, self.name),
+            **shared_config(benchmark.fit, settings),
             linear=SMALL_LINEAR if small else Training(steps=38_400, batch=16, lr=3e-4, weight_decay=1e-3),
             dpt=SMALL_DPT if small else Training(steps=20_000, batch=8, lr=5e-4, weight_decay=1e-2),
             range=benchmark.depth_range,

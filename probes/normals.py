@@ -145,7 +145,7 @@ class NormalsProbe(Probe):
         small = settings.preset == "small"
         standard = Training(steps=20_000, batch=8, lr=5e-4, weight_decay=1e-2)
         return NormalsConfig(
-            **shared_config(benchmark.fit, settings, self.name),
+            **shared_config(benchmark.fit, settings),
             linear=SMALL_LINEAR if small else standard,
             dpt=SMALL_DPT if small else standard,
             # Rendered depth is exact; what a sensor or stereo measured is not.

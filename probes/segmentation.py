@@ -184,7 +184,7 @@ class SegmentationProbe(Probe):
         """Standard: DINOv3's linear recipe; small: the same heads in seconds."""
         small = settings.preset == "small"
         return SegmentationConfig(
-            **shared_config(benchmark.fit, settings, self.name),
+            **shared_config(benchmark.fit, settings),
             linear=SMALL_LINEAR if small else Training(steps=40_000, batch=16, lr=1e-3, weight_decay=1e-4),
             dpt=SMALL_DPT if small else Training(steps=40_000, batch=16, lr=5e-4, weight_decay=1e-2),
             classes=benchmark.classes,

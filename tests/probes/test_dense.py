@@ -166,9 +166,13 @@ def test_nothing_to_train_on_is_one_sentence(
     )
 
 
-def test_an_unknown_reading_is_refused(benchmark: Benchmark) -> None:
-    with pytest.raises(ProbeError, match="knows no reading 'knn'"):
-        depth.PROBE.config(benchmark, Settings(size=64, readings=("knn",)))
+def test_readings_of_other_probes_leave_a_dense_one_as_it_is(benchmark: Benchmark) -> None:
+    for asked, taken in (
+        (("knn",), ("linear", "dpt")),
+        (("knn", "dpt"), ("dpt",)),
+        (None, ("linear", "dpt")),
+    ):
+        assert depth.PROBE.config(benchmark, Settings(size=64, readings=asked)).readings == taken
 
 
 def test_a_sweep_names_the_best_layer_from_held_out_scenes(task: Callable[..., DenseTask]) -> None:

@@ -81,7 +81,8 @@ def test_all_normals_face_the_camera() -> None:
 def test_unknown_depth_spreads_no_further_than_its_window() -> None:
     depth = plane(np.array([0.3, 0.2, -0.93]), 2.0)
     depth[20, 10] = 0
-    known = (normals_from_depth(depth, INTRINSICS) != 0).any(-1)
+    # However bad a fit is let through.
+    known = (normals_from_depth(depth, INTRINSICS, tolerance=1e9) != 0).any(-1)
     assert (~known[1:-1, 1:-1]).sum() == 9 and not known[19:22, 9:12].any()
 
 
