@@ -18,6 +18,8 @@ COVARIATES = {
     "overlap": "overlap of the two views",
 }
 """Columns of rows that scores are drawn over, with the words of their axis."""
+LEFT_OUT = ("chance", "exact correspondences")
+"""Baselines so far from all encoders that they would flatten the curves; tables have them."""
 SWEEPS = 4
 """Most readings whose layers are drawn."""
 _STEP = re.compile(r"(.*?)step-0*(\d+)")
@@ -31,7 +33,7 @@ def curves(results: Results, probe: str, data: str) -> str:
         return ""
     lines = results.baselines(probe, data)
     shown = {**styles(results), **baseline_styles(lines)}
-    shown.pop("chance", None)
+    shown = {name: style for name, style in shown.items() if name not in LEFT_OUT}
     words = "Bands are 95 % intervals over scenes." if _several_scenes(results, probe, data) else ""
     return (
         f"<h4>How the score changes</h4>{legend(shown)}<div class=charts>{''.join(parts)}</div>"
@@ -65,8 +67,7 @@ def _covariate(results: Results, probe: str, data: str, column: str) -> str:
     for line in baselines:
         name = short_baseline(line["encoder"])
         # Of an oracle on several grids the first stands for all: the chart shows a shape, the table the numbers.
-        # Chance would flatten all else.
-        if name not in drawn and name != "chance":
+        if name not in drawn and name not in LEFT_OUT:
             drawn.add(name)
             series.append(_binned(results.sample(line, metric), place, edges, name, grey[name]))
     counts = [sum(at == k for at in place.values()) for k in range(len(edges) - 1)]

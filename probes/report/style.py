@@ -113,7 +113,7 @@ li {{ margin: 5px 0; max-width: 62em; overflow-wrap: anywhere; }}
   main {{ padding: 22px 14px 60px; }} h1 {{ font-size: 26px; }} .facts {{ gap: 10px 28px; }}
   .facts dd {{ font-size: 22px; }} th, td {{ padding: 6px 8px; }} .name {{ min-width: 7em; max-width: 11em; }}
   .chart text {{ font-size: 14px; }}
-  .summary tbody th {{ min-width: 7.4em; max-width: 8.5em; font-size: 13px; }}
+  .summary tbody th {{ min-width: 8.6em; max-width: 9.5em; font-size: 13px; }}
 }}
 @media print {{
   main {{ max-width: none; padding: 0; }} figure, tr {{ break-inside: avoid; }} h2, h3, h4, h5 {{ break-after: avoid; }}

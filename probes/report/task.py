@@ -46,13 +46,7 @@ def task_section(results: Results, task: Mapping[str, Any], exhibits: Sequence[E
     parts = [
         f'<h3 id="{anchor(probe, data)}">{escape(results.probes[probe].title)} on {escape(short_data(data))}</h3>'
     ]
-    areas = any(metric.name.startswith("auc") for metric in results.probes[probe].metrics)
-    own = (
-        f" An AUC that names no integration is the benchmark's own: {task['auc']}."
-        if areas and task.get("auc")
-        else ""
-    )
-    parts.append(f"<p>{escape(_counts(task) + own)}</p>")
+    parts.append(f"<p>{escape(_counts(task))}</p>")
     parts.append(notes(task["notes"]))
     parts += [
         _glance(results, probe, data),

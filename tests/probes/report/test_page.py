@@ -161,6 +161,9 @@ def test_all_failed_is_shown_as_infinite() -> None:
     assert not re.search(r"\bnan\b", text_of(made))
 
 
-def test_integration_of_an_unnamed_auc_is_said(html: str) -> None:
-    words = text_of(html)
-    assert words.count("An AUC that names no integration is the benchmark&#x27;s own: trapezoid.") == 1
+def test_chance_is_in_the_tables_and_does_not_flatten_the_curves(html: str) -> None:
+    section = html[html.index('id="probe-matching"') : html.index('id="probe-pose"')]
+    curves = text_of(section[section.index("How the score changes") : section.index("Items to look at")])
+    assert "same position" in curves
+    assert "chance" not in curves
+    assert "150" not in re.findall(r"\b\d+\b", curves), "the axis reaches as far as chance does"
