@@ -136,6 +136,11 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--seeds", nargs="+", type=int, metavar="S", help="of all that is trained (default: 0 1 2; small: 0)"
     )
+    run.add_argument(
+        "--base",
+        metavar="LABEL",
+        help="encoder that the others were made from: consistency tells what is left of it",
+    )
     run.add_argument("--no-pixels", action="store_true", help="leave out the raw-pixel baseline")
     run.add_argument(
         "--cache", metavar="DIR", help="features and finished parts (default: ~/.cache/mumkit), or none"
@@ -227,6 +232,7 @@ def _run(options: argparse.Namespace) -> int:
         items=options.items,
         readings=options.readings,
         pixels=not options.no_pixels,
+        base=options.base,
         cache=options.cache,
         devices=devices,
         workers=options.workers or (len(devices) if devices[0] != "cpu" else os.cpu_count() or 1),

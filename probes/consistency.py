@@ -239,6 +239,7 @@ class ConsistencyProbe(Probe):
         Metric(name="location_axis", label="location error per axis, side = 2", better="less", digits=4),
         Metric(name="base_similarity", label="cosine with the base model"),
     )
+    takes_base = True
     headline: ClassVar[str] = "location"
     leading: ClassVar[tuple[str, ...]] = READINGS
 

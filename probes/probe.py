@@ -145,6 +145,8 @@ class Probe(ABC):
     """Name of the metric that the summary shows."""
     leading: ClassVar[tuple[str, ...]]
     """All its readings, in the order in which the summary prefers them."""
+    takes_base: ClassVar[bool] = False
+    """Whether its tasks' `score` also takes ``base``, the feature maps of the model that encoders were made from."""
     timed: ClassVar[bool] = False
     """Whether it measures time: scored alone, with the encoder itself, and never the same twice."""
 

@@ -69,6 +69,7 @@ def run(
     items: int | None = None,
     readings: Sequence[str] | None = None,
     pixels: bool = True,
+    base: str | None = None,
     cache: str | Path | None = None,
     devices: Sequence[str | torch.device] = ("cpu",),
     workers: int = 1,
@@ -95,6 +96,7 @@ def run(
         items: most scored items of each data set and probe.
         readings: subset of the probes' readings.
         pixels: add raw pixels as a baseline.
+        base: label of the encoder that others were made from: `consistency` tells how much of it is left.
         cache: folder of features and units; by default the user's cache, ``none`` keeps nothing.
         devices: where encoders run and heads train; several share the work.
         workers: processes that score units.
@@ -132,15 +134,19 @@ def run(
     entrants = open_entrants(
         encoders, size=settings.size, seed=settings.seeds[0], device=places[0], pixels=pixels
     )
+    if base is not None and base not in (labels := [entrant.label for entrant in entrants]):
+        raise ProbeError(f"the base {base!r} is not among the encoders{nearest(base, labels)}")
     asked, notes = _asked(
         names, scored, train_data, lender, settings, every="all" in probes, allow_missing=allow_missing
     )
-    identity = _identity(asked, entrants, settings, places[0])
+    identity = _identity(asked, entrants, settings, places[0], base)
     if out is not None and (finished := read_finished(Path(out), identity, _instances(asked), force=force)):
         return finished
     with _folder(cache) as kept:
         tasks = {task.place: open_task(task.place) for task in asked}
-        units = _units(asked, tasks, entrants, places, kept, workers=workers, batch=batch, progress=progress)
+        units = _units(
+            asked, tasks, entrants, places, kept, base, workers=workers, batch=batch, progress=progress
+        )
         results = _results(asked, tasks, units, entrants, identity, notes, command)
         results.seconds = time.monotonic() - began
         if out is not None:
@@ -225,9 +231,14 @@ def _instances(asked: Sequence[Asked]) -> dict[str, Any]:
 
 
 def _identity(
-    asked: Sequence[Asked], entrants: Sequence[Entrant], settings: Settings, device: torch.device
+    asked: Sequence[Asked],
+    entrants: Sequence[Entrant],
+    settings: Settings,
+    device: torch.device,
+    base: str | None,
 ) -> dict[str, Any]:
     return {
+        "base": base,
         "code": code_hash(),
         "torch": torch.__version__,
         "device": device.type,
@@ -268,6 +279,7 @@ def _units(
     entrants: Sequence[Entrant],
     devices: Sequence[torch.device],
     cache: Path,
+    base: str | None,
     *,
     workers: int,
     batch: int,
@@ -275,13 +287,15 @@ def _units(
 ) -> dict[tuple[Place, str | None], Unit]:
     """All units, by task and label (None: the baselines); those that are not kept yet are scored."""
     grids = tuple(dict.fromkeys(entrant.sheet.grid for entrant in entrants))
+    base_sheet = next((entrant.sheet for entrant in entrants if entrant.label == base), None)
     jobs: dict[tuple[Place, str | None], Job] = {}
     for task in asked:
         for entrant in (*entrants, None):
             sheet = entrant.sheet if entrant else None
-            key = unit_key(task.place, sheet, grids, devices[0])
+            own_base = base_sheet if probe(task.place.probe).takes_base and sheet else None
+            key = unit_key(task.place, sheet, grids, devices[0], own_base)
             jobs[task.place, entrant.label if entrant else None] = Job(
-                place=task.place, key=key, sheet=sheet, grids=grids
+                place=task.place, key=key, sheet=sheet, grids=grids, base=own_base
             )
     found = {name: read_unit(unit_path(cache, job.key)) for name, job in jobs.items()}
     todo = {name: job for name, job in jobs.items() if found[name] is None}
@@ -291,7 +305,11 @@ def _units(
     )
     for entrant in entrants:
         mine = [name for name in todo if name[1] == entrant.label]
-        read = [tasks[place] for place, label in mine if (place, label) not in timed]
+        read = [
+            tasks[place]
+            for (place, label), job in todo.items()
+            if (place, label) not in timed and entrant.sheet in (job.sheet, job.base)
+        ]
         _extract(entrant, read, cache, devices, batch=batch, progress=progress)
         for name in mine:
             if name in timed:

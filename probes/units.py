@@ -9,6 +9,7 @@ numbers do not change with the number of processes.
 import hashlib
 import io
 import json
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -26,7 +27,7 @@ import torch
 from probes.benchmarks import open_benchmark
 from probes.entrants import Sheet
 from probes.errors import ProbeError, nearest
-from probes.features import extract
+from probes.features import FeatureMaps, extract
 from probes.files import write_whole
 from probes.frames import Benchmark, join_lists
 from probes.probe import Probe, Settings, Task, Unit
@@ -67,6 +68,8 @@ class Job:
     """None: the baselines."""
     grids: tuple[tuple[int, int], ...] = ()
     """For the baselines: those of all encoders."""
+    base: Sheet | None = None
+    """The model that encoders were made from, for probes that ask how much of it is left."""
 
 
 def probe(name: str) -> Probe:
@@ -106,7 +109,11 @@ def code_hash() -> str:
 
 
 def unit_key(
-    place: Place, sheet: Sheet | None, grids: Sequence[tuple[int, int]], device: torch.device
+    place: Place,
+    sheet: Sheet | None,
+    grids: Sequence[tuple[int, int]],
+    device: torch.device,
+    base: Sheet | None,
 ) -> str:
     """What names a unit: its numbers change only if this does."""
     benchmark = open_benchmark(place.data, allow_missing=place.allow_missing)
@@ -121,6 +128,7 @@ def unit_key(
             "data": [place.data, benchmark.test.hash if benchmark.test else None],
             "train": train.train.hash if train and train.train else None,
             "encoder": sheet.identity if sheet else None,
+            "base": base.identity if base else None,
             "grids": [] if sheet else [list(grid) for grid in grids],
         }
     )
@@ -137,7 +145,7 @@ def read_unit(path: Path) -> Unit | None:
         with np.load(path, allow_pickle=False) as stored:
             found = json.loads(stored["unit"].tobytes())
             arrays = {name[6:]: stored[name] for name in stored.files if name.startswith("array:")}
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return Unit(rows=found["rows"], arrays=arrays, selections=found["selections"], notes=found["notes"])
 
@@ -164,9 +172,21 @@ def score(job: Job, cache: Path, device: torch.device, *, progress: bool = False
         else:
             layers = task.layers(job.sheet)
             maps = extract(job.sheet, task.frames, layers, cache=cache / "features")
-            unit = task.score(job.sheet, maps, device, progress=progress)
+            more = {"base": base} if (base := _base_maps(job, task, maps, cache)) else {}
+            unit = task.score(job.sheet, maps, device, progress=progress, **more)
     write_unit(unit_path(cache, job.key), unit)
     return unit
+
+
+def _base_maps(
+    job: Job, task: Task, maps: Mapping[int, FeatureMaps], cache: Path
+) -> Mapping[int, FeatureMaps] | None:
+    """Maps of the base model at the same layers, where it has the same ones of the same shape."""
+    if job.base is None or job.base.num_layers != job.sheet.num_layers or job.base.grid != job.sheet.grid:
+        return None
+    found = extract(job.base, task.frames, list(maps), cache=cache / "features")
+    same = all(found[layer].tokens([0]).shape == maps[layer].tokens([0]).shape for layer in maps)
+    return found if same else None
 
 
 def score_all(

@@ -62,6 +62,19 @@ def test_any_number_of_processes_gives_the_same_numbers(rendered: Path, tmp_path
     assert numbers(score(rendered, tmp_path / "two", workers=2)) == numbers(alone)
 
 
+def test_consistency_tells_what_is_left_of_a_base_model(rendered: Path, tmp_path: Path) -> None:
+    twins = ["base=random:mum_vittiny_patch8", "other=random:mum_vittiny_patch8:1"]
+    found = suite.run(
+        ["consistency"], twins, [str(rendered)], preset="small", size=64, items=6, base="base", cache=tmp_path
+    )
+    alike = {row["encoder"]: row["base_similarity"] for row in found.rows if row["reading"] != "baseline"}
+    assert alike["base"] == pytest.approx(1)
+    assert alike["other"] < 0.9
+    assert alike["pixels"] is None, "pixels have another width"
+    with pytest.raises(ProbeError, match="the base 'bases' is not among the encoders; did you mean 'base'"):
+        suite.run(["consistency"], twins, [str(rendered)], size=64, base="bases", cache=tmp_path)
+
+
 def test_without_a_cache_nothing_is_left(
     rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
