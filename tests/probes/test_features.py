@@ -209,17 +209,35 @@ def test_parts_fill_a_cache_together(tmp_path: Path) -> None:
     assert fill(encoder, Noise("abcdea"), [1], cache=tmp_path, part=(0, 3)) == 0
 
 
-def test_processes_fill_a_cache_together_with_the_same_numbers(tmp_path: Path) -> None:
-    images = Noise("abcde", size=32)
-    made = fill_in_processes(
-        "random:test_vit", images, (2, 6), cache=tmp_path, devices=["cpu", "cpu"], seed=4
-    )
+def test_devices_take_equal_shares(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class InThreads(ThreadPoolExecutor):
+        def __init__(self, count: int, mp_context: object) -> None:
+            super().__init__(count)
+
+    opened: dict[str, Counting] = {}
+
+    def open_on(spec: str, *, size: int, seed: int, device: str) -> Counting:
+        return opened.setdefault(f"{spec} {size} {seed} {device}", Counting())
+
+    monkeypatch.setattr(features, "ProcessPoolExecutor", InThreads)
+    monkeypatch.setattr(features, "open_encoder", open_on)
+    devices = ["cuda:0", "cuda:1"]
+    made = fill_in_processes("x", Noise("abcde"), (1,), cache=tmp_path, devices=devices, seed=4)
     assert made == 5
+    assert {name: encoder.seen for name, encoder in opened.items()} == {
+        "x 16 4 cuda:0": 3,
+        "x 16 4 cuda:1": 2,
+    }
+
+
+def test_a_process_of_its_own_makes_the_same_numbers(tmp_path: Path) -> None:
+    images = Noise("abc", size=32)
+    assert fill_in_processes("random:test_vit", images, (2, 6), cache=tmp_path, devices=["cpu"], seed=4) == 3
     encoder = open_encoder("random:test_vit", size=32, seed=4)
     assert fill(encoder, images, (2, 6), cache=tmp_path) == 0
     kept, fresh = (extract(encoder, images, (2, 6), cache=cache) for cache in (tmp_path, None))
     for layer in (2, 6):
-        assert torch.equal(kept[layer].tokens(range(5)), fresh[layer].tokens(range(5)))
+        assert torch.equal(kept[layer].tokens(range(3)), fresh[layer].tokens(range(3)))
 
 
 def test_writers_of_the_same_map_do_not_disturb_each_other(tmp_path: Path) -> None:
