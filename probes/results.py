@@ -6,14 +6,12 @@ identity is read back; under another it is refused. This file knows no probe but
 encoders or images.
 """
 
-import hashlib
 import json
 import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib import metadata
-from math import isinf
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +31,9 @@ from probes.aggregate import (
 from probes.errors import ProbeError, nearest
 from probes.files import write_whole
 from probes.probe import Metric, Probe, Row
+from probes.result_files import FORMAT, changed, identity_hash, loose, stored, strict
 from probes.rows import columns, read_csv, to_csv
 from probes.statistics import reliability
-
-FORMAT = 1
-"""Of the result folder; raised when an older reader would misread a newer one."""
 
 
 @dataclass(kw_only=True)
@@ -177,7 +173,7 @@ class Results:
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the rows, as strict JSON types; an infinite score is the text ``inf``."""
-        return _strict({
+        return strict({
             "format": FORMAT,
             "hash": self.hash,
             "identity": self.identity,
@@ -233,7 +229,7 @@ class Results:
             raise ProbeError(
                 f"{str(folder)!r} holds no results.json: the run that wrote it did not finish (repeat its command)"
             )
-        return cls._of(folder, _stored(folder), probes)
+        return cls._of(folder, stored(folder), probes)
 
     @classmethod
     def join(cls, parts: Sequence["Results"]) -> "Results":
@@ -281,19 +277,19 @@ class Results:
         )
 
     @classmethod
-    def _of(cls, folder: Path, stored: dict[str, Any], probes: Mapping[str, Probe]) -> "Results":
-        for name in stored["rows"]:
+    def _of(cls, folder: Path, found: dict[str, Any], probes: Mapping[str, Probe]) -> "Results":
+        for name in found["rows"]:
             if name not in probes:
                 raise ProbeError(f"{folder} holds rows of an unknown probe {name!r}{nearest(name, probes)}")
         rows = [
-            row for name, kinds in stored["rows"].items()
+            row for name, kinds in found["rows"].items()
             for row in read_csv(folder / f"rows-{name}.csv", kinds)
         ]  # fmt: skip
-        found = cls(
+        made = cls(
             rows=rows,
             probes=probes,
             **{
-                name: stored[name]
+                name: found[name]
                 for name in (
                     *("identity", "encoders", "tasks", "notes"),
                     *("versions", "command", "seconds", "selections"),
@@ -301,9 +297,9 @@ class Results:
             },
         )
         # What was printed is what is read again, whatever the statistics have become since.
-        found.__dict__["table"] = _loose(stored["table"])
-        found.__dict__["differences"] = _loose(stored["differences"])
-        return found
+        made.__dict__["table"] = loose(found["table"])
+        made.__dict__["differences"] = loose(found["differences"])
+        return made
 
     @cached_property
     def _layers(self) -> dict[tuple, list[int | None]]:
@@ -334,11 +330,6 @@ class Results:
                 rows = self.groups[*key, line["encoder"], line["layer"]]
                 sides.setdefault(key, {})[line["encoder"]] = (line["layer"], rows)
         return sides
-
-
-def identity_hash(identity: Mapping[str, Any]) -> str:
-    """SHA-256 of an identity's canonical JSON."""
-    return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -376,53 +367,25 @@ def read_finished(
     if not (folder / "results.json").is_file():
         return None
     try:
-        stored = _stored(folder)
+        found = stored(folder)
     except ProbeError:
         if force:
             return None
         raise
     # Compared as JSON, where tuples are lists.
-    asked = json.loads(json.dumps(identity))
-    if stored["identity"] != asked:
+    asked = json.loads(json.dumps(strict(identity)))
+    if found["identity"] != asked:
         if force:
             return None
-        changed = ", ".join(_changed(stored["identity"], asked))
+        names = ", ".join(changed(found["identity"], asked))
         raise ProbeError(
-            f"{str(folder)!r} holds results of another configuration (it differs in {changed}): "
+            f"{str(folder)!r} holds results of another configuration (it differs in {names}): "
             "choose another --out, or --force to replace them"
         )
-    names = ["report.html", *(f"rows-{name}.csv" for name in stored["rows"])]
-    if not all((folder / name).is_file() for name in names):
+    files = ["report.html", *(f"rows-{name}.csv" for name in found["rows"])]
+    if not all((folder / name).is_file() for name in files):
         return None
-    return Results._of(folder, stored, probes)
-
-
-def _stored(folder: Path) -> dict[str, Any]:
-    path = folder / "results.json"
-    try:
-        stored = json.loads(path.read_text())
-        version = stored["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise ProbeError(f"{path} is not a result of the probes ({error!r}): choose another --out") from error
-    if version != FORMAT:
-        raise ProbeError(f"{path} is of format {version}, and this version reads {FORMAT}: score again")
-    return stored
-
-
-def _changed(a: dict[str, Any], b: dict[str, Any]) -> list[str]:
-    """Names of what differs, with both values where they are short; one level down where both are dictionaries."""
-    found = []
-    for key in sorted(a.keys() | b.keys()):
-        one, other = a.get(key), b.get(key)
-        if one == other:
-            continue
-        if isinstance(one, dict) and isinstance(other, dict):
-            found += _changed(one, other)
-        elif _short(one) and _short(other):
-            found.append(f"{key} ({one} -> {other})")
-        else:
-            found.append(key)
-    return list(dict.fromkeys(found))
+    return Results._of(folder, found, probes)
 
 
 def _by_probe(rows: Iterable[Row]) -> dict[str, list[Row]]:
@@ -430,30 +393,3 @@ def _by_probe(rows: Iterable[Row]) -> dict[str, list[Row]]:
     for row in rows:
         found.setdefault(row["probe"], []).append(row)
     return found
-
-
-def _short(value: Any) -> bool:
-    return value is not None and len(json.dumps(value)) <= 40
-
-
-def _strict(value: Any) -> Any:
-    if isinstance(value, float) and isinf(value):
-        return "inf" if value > 0 else "-inf"
-    if isinstance(value, Mapping):
-        return {name: _strict(inner) for name, inner in value.items()}
-    return (
-        [_strict(inner) for inner in value]
-        if isinstance(value, Sequence) and not isinstance(value, str)
-        else value
-    )
-
-
-def _loose(lines: list[Row]) -> list[Row]:
-    keep = ("probe", "data", "reading", "position", "encoder", "minus", "metric", "verdict")
-    return [
-        {
-            name: float(value) if name not in keep and value in ("inf", "-inf") else value
-            for name, value in line.items()
-        }
-        for line in lines
-    ]

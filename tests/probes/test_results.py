@@ -112,6 +112,14 @@ def test_finished_folder_is_returned(made: Results, folder: Path, tmp_path: Path
     assert read_finished(tmp_path / "nothing", made.identity, PROBES) is None
 
 
+def test_what_is_no_number_neither_breaks_the_file_nor_the_match(tmp_path: Path) -> None:
+    identity = {"settings": {"most": math.inf, "layers": (1, 2)}}
+    found = results(identity=identity, tasks=[task("matching", facts={"scenes": 12, "mean_angle": math.nan})])
+    found.write(tmp_path, "")
+    again = read_finished(tmp_path, identity, PROBES)
+    assert again.tasks[0]["facts"] == {"scenes": 12, "mean_angle": None}
+
+
 def test_another_configuration_is_refused_without_force(made: Results, folder: Path) -> None:
     other = made.identity | {"settings": {"size": 128, "seeds": [0, 1]}}
     with pytest.raises(
