@@ -15,6 +15,7 @@ from probes.errors import ProbeError, nearest
 from probes.probe import Metric, Probe, Row
 from probes.report.comparison import page
 from probes.report.text import columns
+from probes.result_files import strict
 from probes.results import Results
 from probes.words import short_data, shown
 
@@ -66,8 +67,8 @@ class Comparison:
             "hashes": list(self.hashes),
             "commands": list(self.commands),
             "notes": self.notes,
-            "differences": [_strict(line) for line in self.differences],
-            "items": [_strict(row) for row in self.items],
+            "differences": strict(self.differences),
+            "items": strict(self.items),
         }
 
 
@@ -286,10 +287,3 @@ def _interval(line: Row, metric: Metric) -> str:
     if line["lo"] is None or line["hi"] is None or not isfinite(line["lo"]):
         return score
     return f"{score} [{shown(line['lo'], metric, sign=True)}, {shown(line['hi'], metric, sign=True)}]"
-
-
-def _strict(line: Row) -> Row:
-    return {
-        name: ("inf" if value > 0 else "-inf") if isinstance(value, float) and not isfinite(value) else value
-        for name, value in line.items()
-    }
