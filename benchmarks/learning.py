@@ -31,7 +31,7 @@ import torch
 import mum
 import shards
 from probes import suite
-from probes.results import Results
+from probes.results.results import Results
 from probes.statistics import Interval, interval, paired_interval
 
 HERE = Path(__file__).parent

@@ -24,11 +24,11 @@ import torch
 from PIL import Image
 
 from probes.benchmarks.picture_files import read_picture
-from probes.encoders import open_encoder
-from probes.features import extract
-from probes.frames import Frame
-from probes.patch_matches import nearest_neighbours
-from probes.square import SquareFrames
+from probes.data.frames import Frame
+from probes.data.square import SquareFrames
+from probes.encoders.encoder import open_encoder
+from probes.encoders.features import extract
+from probes.matching.patch_matches import nearest_neighbours
 
 EXTRACTION_LIMIT, MATCHER_LIMIT = 1.05, 1.5
 TOKENS, WIDTH = 1024, 768

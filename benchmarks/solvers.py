@@ -19,8 +19,8 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 
 import numpy as np  # noqa: E402
 
-from probes.pose_metrics import rotation_errors, translation_errors  # noqa: E402
-from probes.solvers import PoseEstimate, PoseProblem, SolverConfig, available_cores, solve_all  # noqa: E402
+from probes.metrics.pose import rotation_errors, translation_errors  # noqa: E402
+from probes.pose.solvers import PoseEstimate, PoseProblem, SolverConfig, available_cores, solve_all  # noqa: E402
 
 LIMIT = 0.1
 TURNS = 10

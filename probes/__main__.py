@@ -253,7 +253,7 @@ def _run(options: argparse.Namespace) -> int:
 def _report(options: argparse.Namespace) -> int:
     from probes import report
     from probes.files import write_text
-    from probes.results import Results
+    from probes.results.results import Results
     from probes.units import PROBES, probe
 
     probes = {name: probe(name) for name in PROBES}
@@ -264,8 +264,8 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from probes.compare import compare_folders, page, text
     from probes.files import write_text
+    from probes.results.compare import compare_folders, page, text
     from probes.units import PROBES, probe
 
     probes = {name: probe(name) for name in PROBES}

@@ -15,11 +15,11 @@ from typing import Any, ClassVar, Literal
 import torch
 from numpy.typing import NDArray
 
-from probes.encoders import Encoder
+from probes.data.frames import Benchmark
+from probes.data.square import Fit, SquareFrames
+from probes.encoders.encoder import Encoder
+from probes.encoders.features import FeatureMaps
 from probes.exhibits import Exhibit
-from probes.features import FeatureMaps
-from probes.frames import Benchmark
-from probes.square import Fit, SquareFrames
 from probes.statistics import Statistic, mean_statistic
 
 Row = dict[str, Any]

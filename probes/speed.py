@@ -15,14 +15,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probes.costs import count_flops, count_peak_bytes
-from probes.encoders import Encoder
+from probes.data.frames import Benchmark
+from probes.data.square import Fit, SquareFrames
+from probes.encoders.costs import count_flops, count_peak_bytes
+from probes.encoders.encoder import Encoder
+from probes.encoders.features import FeatureMaps
 from probes.errors import ProbeError
-from probes.features import FeatureMaps
-from probes.frames import Benchmark
 from probes.probe import Metric, Probe, Row, Settings, Task, Unit
-from probes.results import identity_hash
-from probes.square import Fit, SquareFrames
+from probes.results.results import identity_hash
 
 SCENE = "all"
 """Of the single row: scenes mean nothing here."""

@@ -17,14 +17,14 @@ from tqdm import tqdm
 
 from probes import report
 from probes.benchmarks import open_benchmark
-from probes.entrants import Entrant, open_entrants
+from probes.data.frames import Benchmark
+from probes.data.square import SquareFrames
+from probes.encoders.entrants import Entrant, open_entrants
+from probes.encoders.feature_cache import default_cache
+from probes.encoders.features import extract, fill, fill_in_processes
 from probes.errors import ProbeError, nearest
-from probes.feature_cache import default_cache
-from probes.features import extract, fill, fill_in_processes
-from probes.frames import Benchmark
 from probes.probe import Row, Settings, Task, Unit
-from probes.results import Results, read_finished, versions
-from probes.square import SquareFrames
+from probes.results.results import Results, read_finished, versions
 from probes.units import (
     PROBES,
     Job,
@@ -83,7 +83,7 @@ def run(
 
     Args:
         probes: names of `PROBES`, or ``all``: every probe that the data allow.
-        encoders: specs as of `probes.encoders.open_encoder`, each optionally ``LABEL=SPEC``.
+        encoders: specs as of `probes.encoders.encoder.open_encoder`, each optionally ``LABEL=SPEC``.
         data: specs as of `probes.benchmarks.open_benchmark`.
         train_data: what heads are trained on; by default the training part of each data set, or else of the first
             that has one. Images that are scored are never trained on.

@@ -25,24 +25,38 @@ import numpy as np
 import torch
 
 from probes.benchmarks import open_benchmark
-from probes.entrants import Sheet
+from probes.data.frames import Benchmark, join_lists
+from probes.encoders.entrants import Sheet
+from probes.encoders.features import FeatureMaps, extract
 from probes.errors import ProbeError, nearest
-from probes.features import FeatureMaps, extract
 from probes.files import write_whole
-from probes.frames import Benchmark, join_lists
 from probes.probe import Probe, Settings, Task, Unit
-from probes.results import identity_hash
+from probes.results.results import identity_hash
 
-PROBES: Sequence[str] = (
-    *("matching", "pose", "multiview_pose", "pointmap"),
-    *("depth", "normals", "segmentation", "consistency", "speed"),
-)
-"""The known probes, in the order of the report; each is a module with ``PROBE``."""
-_PRESENTATION = {
-    *("__main__", "suite", "compare", "charts", "exhibits", "match_pictures", "results", "runs", "errors"),
-    *("command_line", "listing"),
+PROBES: Mapping[str, str] = {
+    "matching": "probes.matching.matching",
+    "pose": "probes.pose.pose",
+    "multiview_pose": "probes.multiview.multiview_pose",
+    "pointmap": "probes.multiview.pointmap",
+    "depth": "probes.dense.depth",
+    "normals": "probes.dense.normals",
+    "segmentation": "probes.dense.segmentation",
+    "consistency": "probes.matching.consistency",
+    "speed": "probes.speed",
 }
-"""Modules that no number depends on."""
+"""The known probes, in the order of the report, and the module with the ``PROBE`` of each."""
+_PRESENTATION = {
+    "report",
+    "results",
+    "__main__",
+    "suite",
+    "charts",
+    "exhibits",
+    "pictures",
+    "errors",
+    "words",
+}
+"""Folders and modules that no number depends on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +90,7 @@ def probe(name: str) -> Probe:
     """A probe by its name; ProbeError with the nearest one where there is none."""
     if name not in PROBES:
         raise ProbeError(f"unknown probe {name!r}{nearest(name, [*PROBES, 'all'])}")
-    return import_module(f"probes.{name}").PROBE
+    return import_module(PROBES[name]).PROBE
 
 
 @lru_cache(maxsize=16)
@@ -102,8 +116,9 @@ def open_task(place: Place) -> Task:
 def code_hash() -> str:
     """SHA-256 over the source of everything in this room that numbers depend on."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        if path.stem not in _PRESENTATION:
+    room = Path(__file__).parent
+    for path in sorted(room.rglob("*.py")):
+        if not _PRESENTATION & set(path.relative_to(room).with_suffix("").parts):
             digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -142,7 +157,7 @@ def unit_path(cache: Path, key: str) -> Path:
 def read_unit(path: Path) -> Unit | None:
     """A kept unit; None where there is none, or where its file is damaged."""
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             found = json.loads(stored["unit"].tobytes())
             arrays = {name[6:]: stored[name] for name in stored.files if name.startswith("array:")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

@@ -9,8 +9,8 @@ from importlib import import_module
 from pathlib import Path
 
 from probes.benchmarks.reader import BenchmarkReader
+from probes.data.frames import Benchmark
 from probes.errors import ProbeError, nearest
-from probes.frames import Benchmark
 
 __all__ = ["NAMES", "BenchmarkReader", "open_benchmark", "reader"]
 

@@ -15,8 +15,8 @@ from PIL import Image
 
 from probes.benchmarks.picture_files import digest_of, picture_size, read_picture, stamp_of
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
+from probes.data.frames import Benchmark, Frame, FrameList
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList
 
 CLASSES = 150
 LIST, NAMES = "sceneCategories.txt", "objectInfo150.txt"

@@ -18,8 +18,8 @@ import numpy as np
 from probes.benchmarks.draws import FRAMES, by_hash, draw_frames
 from probes.benchmarks.picture_files import digest_of, read_picture, stamp_of, truth_of
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
+from probes.data.frames import Benchmark, Frame, FrameList, FrameSequence
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList, FrameSequence
 from shards.sources import co3d
 from shards.sources.depth_maps import read_half_bits
 from shards.sources.folders import children

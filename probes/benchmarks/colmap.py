@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from probes.benchmarks.reader import BenchmarkReader, refuse_missing
+from probes.data.frames import Benchmark, Frame, FrameList
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList
 from shards.sources import colmap
 from shards.sources.colmap import ColmapFrame
 

@@ -22,8 +22,8 @@ from probes.benchmarks.picture_files import (
     truth_of,
 )
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
+from probes.data.frames import Benchmark, Frame, FrameList, FrameSequence
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList, FrameSequence
 from shards.sources.reduced import same_aspect
 
 SCANS = (1, 4, 9, 10, 11, 12, 13, 15, 23, 24, 29, 32, 33, 34, 48, 49, 62, 75, 77, 110, 114, 118)

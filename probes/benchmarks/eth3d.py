@@ -21,8 +21,8 @@ from probes.benchmarks.picture_files import (
     truth_of,
 )
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
+from probes.data.frames import Benchmark, Frame, FrameList, FrameSequence
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList, FrameSequence
 from shards.format import ShardsError
 from shards.sources.colmap_files import Camera, RegisteredImage, read_cameras, read_images
 

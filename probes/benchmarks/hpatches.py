@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from probes.benchmarks.picture_files import digest_of, picture_size, read_picture
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
+from probes.data.frames import Benchmark, Frame, FrameList, FramePair
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList, FramePair
 
 ILLUMINATION = (
     *("ajuntament", "autannes", "bologna", "books", "boutique", "bridger", "brooklyn", "castle", "chestnuts"),

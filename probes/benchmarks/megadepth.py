@@ -25,8 +25,8 @@ from probes.benchmarks.picture_files import (
     truth_of,
 )
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
+from probes.data.frames import Benchmark, Frame, FrameList, FramePair
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList, FramePair
 from shards.covisibility import overlap_from_tracks
 from shards.format import ShardsError
 from shards.index_files import MegaDepthIndex, read_megadepth_index, read_roma_index

@@ -11,8 +11,8 @@ from pathlib import Path
 from probes.benchmarks.megadepth import pictures_root, posed_photograph, read_dense_depth
 from probes.benchmarks.posed_images import VIEWS, read_posed_images
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
+from probes.data.frames import Benchmark, Frame, FrameList, FramePair
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList, FramePair
 from shards.format import ShardsError
 from shards.index_files import MegaDepthIndex, read_megadepth_index
 

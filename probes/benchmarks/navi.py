@@ -27,8 +27,8 @@ from probes.benchmarks.picture_files import (
     truth_of,
 )
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
+from probes.data.frames import Benchmark, Frame, FrameList, FramePair
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList, FramePair
 from shards.sources.depth_maps import read_png16
 from shards.sources.folders import children, natural_key
 

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from probes.benchmarks.nyu_normals import NormalFiles
 from probes.benchmarks.picture_files import stamp_of
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
+from probes.data.frames import Benchmark, Frame, FrameList
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList
 from shards.sources.depth_maps import load_h5py
 
 FILE, SPLITS, NORMALS = "nyu_depth_v2_labeled.mat", "splits.mat", "nyu_normals_gt"

@@ -21,8 +21,8 @@ from probes.benchmarks.picture_files import (
     stamp_of,
     truth_of,
 )
+from probes.data.frames import Frame, FrameList, FramePair
 from probes.errors import ProbeError
-from probes.frames import Frame, FrameList, FramePair
 from shards.sources.colmap_files import Camera
 
 VIEWS, PAIRS = "views.txt", "pairs.txt"

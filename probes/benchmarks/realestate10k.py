@@ -16,8 +16,8 @@ import numpy as np
 from probes.benchmarks.draws import FRAMES, by_hash, draw_frames
 from probes.benchmarks.picture_files import digest_of, picture_size, read_picture
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
+from probes.data.frames import Benchmark, Frame, FrameList, FrameSequence
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList, FrameSequence
 from shards.sources import realestate10k
 from shards.sources.realestate10k import ClipTask
 

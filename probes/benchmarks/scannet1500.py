@@ -24,8 +24,8 @@ from probes.benchmarks.picture_files import (
     truth_of,
 )
 from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
+from probes.data.frames import Benchmark, Frame, FrameList, FramePair
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList, FramePair
 from shards.format import ShardsError
 from shards.index_files import ScanNetPairs, read_scannet_arrays, read_scannet_lines
 from shards.sources.depth_maps import read_millimetres

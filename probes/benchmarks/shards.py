@@ -13,8 +13,8 @@ import numpy as np
 
 import shards
 from probes.benchmarks.reader import BenchmarkReader
+from probes.data.frames import Benchmark, Frame, FrameList
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList
 from shards import format as fmt
 
 TRAIN_SCENES = 160

@@ -22,7 +22,7 @@ from probes.report.sides import reading_name
 from probes.words import short_data, shown
 
 if TYPE_CHECKING:
-    from probes.compare import Comparison
+    from probes.results.compare import Comparison
 
 SHOWN = 8
 """Items on either side."""

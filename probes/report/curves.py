@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from probes import charts, statistics
-from probes.aggregate import BASELINE, Sample, number
 from probes.charts import Series
 from probes.probe import Metric, Row
 from probes.report.parts import escape, figure, legend
 from probes.report.sides import baseline_styles, reading_name, short_baseline, styles
-from probes.results import Results
+from probes.results.aggregate import BASELINE, Sample, number
+from probes.results.results import Results
 
 COVARIATES = {
     "angle": "viewpoint angle, degrees",

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from math import isinf
 
-from probes.aggregate import compared
 from probes.probe import Metric, Row
 from probes.report.parts import between, breakable, escape, head, minus, sentence, table
 from probes.report.sides import reading_name
-from probes.results import Results
+from probes.results.aggregate import compared
+from probes.results.results import Results
 from probes.words import shown
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from mum.pictures import fit_pca, pca_colours
+from probes.data.square import SquareFrames
+from probes.encoders.features import FeatureMaps
 from probes.exhibits import Exhibit, Panel, image_tag
-from probes.features import FeatureMaps
-from probes.square import SquareFrames
 
 _CAPTION = (
     "Each patch is coloured by its feature's place along the three leading principal directions of that encoder's "

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from probes.report.parts import breakable, escape, table
-from probes.results import Results
+from probes.results.results import Results
 from probes.words import short_data
 
 _ABOUT = (

@@ -8,10 +8,10 @@ from probes.report.gallery import gallery
 from probes.report.method import method
 from probes.report.parts import document, escape
 from probes.report.run import run_section
+from probes.report.runs import read_run
 from probes.report.summary import header, matrix
 from probes.report.task import task_section
-from probes.results import Results
-from probes.runs import read_run
+from probes.results.results import Results
 
 
 def page(

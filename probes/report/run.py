@@ -9,7 +9,7 @@ from probes import charts
 from probes.charts import Series
 from probes.exhibits import data_uri
 from probes.report.parts import escape, figure, legend, minus, plural
-from probes.runs import ProbeCurve, RunStory, smoothed
+from probes.report.runs import ProbeCurve, RunStory, smoothed
 
 
 def run_section(name: str, story: RunStory) -> str:

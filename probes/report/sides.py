@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from probes.probe import Metric, Row
-from probes.results import Results
+from probes.results.results import Results
 
 
 def styles(results: Results) -> dict[str, int]:

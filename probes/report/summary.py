@@ -7,7 +7,7 @@ from probes import charts
 from probes.probe import Metric, Row
 from probes.report.parts import breakable, escape, facts, minus, notes, plural, score, table
 from probes.report.sides import baseline_name, best, reading_name, styles
-from probes.results import Results, scene_notes
+from probes.results.results import Results, scene_notes
 from probes.words import short_data, shown
 
 Mark = tuple[str, str]

@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from probes import charts
-from probes.aggregate import BASELINE, compared
 from probes.exhibits import Exhibit
 from probes.probe import Metric, Row
 from probes.report.curves import curves
@@ -31,7 +30,8 @@ from probes.report.sides import (
     styles,
 )
 from probes.report.summary import anchor
-from probes.results import Results
+from probes.results.aggregate import BASELINE, compared
+from probes.results.results import Results
 from probes.words import NONE, short_data
 
 LONG = 24

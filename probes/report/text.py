@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
-from probes.aggregate import BASELINE, compared
 from probes.probe import Metric, Row
-from probes.results import Results
+from probes.results.aggregate import BASELINE, compared
+from probes.results.results import Results
 from probes.words import shown
 
 

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from probes.probe import Metric, Probe, Row
-from probes.results import Results
+from probes.results.results import Results
 
 SCENES = 12
 PAIRS = 5

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from probes import speed
-from probes.encoders import open_encoder
+from probes.data.frames import Benchmark, Frame, FrameList
+from probes.encoders.encoder import open_encoder
 from probes.errors import ProbeError
-from probes.frames import Benchmark, Frame, FrameList
 from probes.probe import Settings
 from probes.speed import PROBE, SpeedTask
 

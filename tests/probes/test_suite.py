@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from probes import suite
-from probes.encoders import PixelEncoder
+from probes.encoders.encoder import PixelEncoder
 from probes.errors import ProbeError
-from probes.results import Results
+from probes.results.results import Results
 
 ENCODERS = ["random:mum_vittiny_patch8", "pixels"]
 
@@ -131,7 +131,9 @@ def test_probe_that_the_data_cannot_feed_is_refused_by_name_and_noted_among_all(
     rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(suite, "PROBES", ("matching", "segmentation"))
-    monkeypatch.setattr("probes.segmentation.SegmentationProbe.refuses", lambda self, benchmark: "no labels")
+    monkeypatch.setattr(
+        "probes.dense.segmentation.SegmentationProbe.refuses", lambda self, benchmark: "no labels"
+    )
     with pytest.raises(ProbeError, match=r"segmentation was not scored on .*: no labels"):
         score(rendered, tmp_path, probes=["segmentation"], readings=None)
     found = score(rendered, tmp_path, probes=["all"])

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from probes.features import FeatureMaps
-from probes.metrics import patch_centres
-from probes.square import SquareFrames
+from probes.data.square import SquareFrames
+from probes.encoders.features import FeatureMaps
+from probes.metrics.correspondence import patch_centres
 
 WAVES = 256
 

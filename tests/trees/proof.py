@@ -11,9 +11,9 @@ from itertools import permutations
 
 import numpy as np
 
-from probes.correspondences import Correspondent
-from probes.frames import Frame, FrameList
-from probes.square import Fit, SquareFrames
+from probes.data.correspondences import Correspondent
+from probes.data.frames import Frame, FrameList
+from probes.data.square import Fit, SquareFrames
 from shards.reader import Dataset
 from tests.trees.world import View, pixel_grid, project, unproject
 

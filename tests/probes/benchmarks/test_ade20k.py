@@ -6,9 +6,9 @@ from PIL import Image
 
 from probes.benchmarks import ade20k as reader
 from probes.benchmarks import open_benchmark
+from probes.data.frames import IGNORED, Benchmark
+from probes.data.square import SquareFrames
 from probes.errors import ProbeError
-from probes.frames import IGNORED, Benchmark
-from probes.square import SquareFrames
 from tests.trees import ade20k
 from tests.trees.world import render_world
 

@@ -7,8 +7,8 @@ import pytest
 
 from probes.benchmarks import co3d as reader
 from probes.benchmarks import open_benchmark
+from probes.data.frames import Benchmark
 from probes.errors import ProbeError
-from probes.frames import Benchmark
 from tests.trees import co3d
 from tests.trees.proof import benchmark_pixel_error, benchmark_warp_error
 from tests.trees.world import View, render_world

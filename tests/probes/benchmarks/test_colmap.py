@@ -6,9 +6,9 @@ import pytest
 from PIL import Image
 
 from probes.benchmarks import open_benchmark
-from probes.correspondences import Correspondent
+from probes.data.correspondences import Correspondent
+from probes.data.square import SquareFrames
 from probes.errors import ProbeError
-from probes.square import SquareFrames
 from tests.trees import colmap
 from tests.trees.proof import benchmark_pixel_error, benchmark_point_error
 from tests.trees.world import View, World, render_world

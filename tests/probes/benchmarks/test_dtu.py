@@ -9,8 +9,8 @@ import pytest
 
 from probes.benchmarks import dtu as reader
 from probes.benchmarks import open_benchmark
+from probes.data.frames import Benchmark
 from probes.errors import ProbeError
-from probes.frames import Benchmark
 from tests.trees import dtu, proof
 from tests.trees.world import View
 

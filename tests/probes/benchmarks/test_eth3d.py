@@ -11,8 +11,8 @@ from PIL import Image
 
 from probes.benchmarks import eth3d as reader
 from probes.benchmarks import open_benchmark
+from probes.data.frames import Benchmark, FrameList
 from probes.errors import ProbeError
-from probes.frames import Benchmark, FrameList
 from tests.trees import eth3d, proof
 from tests.trees.world import View
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 
 from probes.benchmarks import hpatches as reader
 from probes.benchmarks import open_benchmark
-from probes.correspondences import Correspondent
+from probes.data.correspondences import Correspondent
+from probes.data.frames import Benchmark
+from probes.data.square import SquareFrames
 from probes.errors import ProbeError
-from probes.frames import Benchmark
-from probes.square import SquareFrames
 from tests.trees import hpatches
 
 Tree = tuple[Path, dict[str, np.ndarray]]

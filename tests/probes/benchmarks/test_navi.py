@@ -7,8 +7,8 @@ from PIL import Image
 
 from probes.benchmarks import navi as reader
 from probes.benchmarks import open_benchmark
+from probes.data.frames import Benchmark
 from probes.errors import ProbeError
-from probes.frames import Benchmark
 from tests.trees import navi
 from tests.trees.proof import benchmark_pixel_error, benchmark_warp_error
 from tests.trees.world import View, render_world

@@ -8,9 +8,9 @@ import scipy.io
 
 from probes.benchmarks import nyu as reader
 from probes.benchmarks import open_benchmark
+from probes.data.frames import Benchmark
+from probes.data.square import SquareFrames
 from probes.errors import ProbeError
-from probes.frames import Benchmark
-from probes.square import SquareFrames
 from tests.trees import nyu
 from tests.trees.world import render_world
 

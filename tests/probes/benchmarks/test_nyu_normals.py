@@ -7,8 +7,8 @@ from PIL import Image
 from probes.benchmarks import open_benchmark
 from probes.benchmarks.nyu import INTRINSICS
 from probes.benchmarks.nyu_normals import agreeing_signs, normals_of_depth
+from probes.data.frames import Benchmark
 from probes.errors import ProbeError
-from probes.frames import Benchmark
 from tests.trees import nyu
 from tests.trees.world import render_world
 

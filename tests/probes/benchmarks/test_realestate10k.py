@@ -6,8 +6,8 @@ import pytest
 from probes.benchmarks import open_benchmark
 from probes.benchmarks import realestate10k as reader
 from probes.benchmarks.draws import draw_frames
+from probes.data.frames import Benchmark
 from probes.errors import ProbeError
-from probes.frames import Benchmark
 from tests.trees import realestate10k
 from tests.trees.proof import benchmark_pixel_error, benchmark_point_error
 from tests.trees.world import View, render_world

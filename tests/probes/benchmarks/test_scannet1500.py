@@ -12,8 +12,8 @@ from PIL import Image
 from mum import cameras
 from probes.benchmarks import open_benchmark
 from probes.benchmarks.scannet1500 import READER
+from probes.data.pairs import PairConfig, choose_pairs
 from probes.errors import ProbeError
-from probes.pairs import PairConfig, choose_pairs
 from tests.trees import proof, scannet1500
 from tests.trees.world import View
 

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probes.features import FeatureMaps
-from probes.frames import Frame
+from probes.data.frames import Frame
+from probes.data.square import SquareFrames
+from probes.encoders.features import FeatureMaps
 from probes.report import pca_exhibits
-from probes.square import SquareFrames
 
 
 def frames(count: int) -> SquareFrames:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from probes.report import page
 from probes.report.run import run_section
-from probes.runs import read_run, smoothed
+from probes.report.runs import read_run, smoothed
 from tests.probes.made_results import encoder, matching_rows, results, task
 
 

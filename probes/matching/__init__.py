@@ -1,0 +1,1 @@
+"""Where does a patch of one view lie in another? Dense matching, and consistency of features across views."""

@@ -1,0 +1,1 @@
+"""Errors and scores as pure functions of numbers: no model, no file."""

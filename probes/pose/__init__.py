@@ -1,0 +1,1 @@
+"""Relative pose of two views from frozen features: matches, solvers, a learned head."""

@@ -1,0 +1,1 @@
+"""Rows of every probe to tables, intervals, tests and files."""
