@@ -53,7 +53,7 @@ class SpeedTask(Task):
         self.hash = identity_hash({"list": list_hash, "config": asdict(config)})
         self.facts = {
             "items": 1,
-            "scenes": 1,
+            "scenes": 0,
             "images": len(frames),
             **facts,
             "list": list_hash,
