@@ -7,37 +7,16 @@ suits every encoder. What the channels mean, and where the features come from, i
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from probes.encoders.features import FeatureMaps
+from probes.encoders.moments import Moments
 
 LEVELS = 4
 """Layers that the DPT reads."""
 _SCALES = (4.0, 2.0, 1.0, 0.5)
-
-
-class Moments(NamedTuple):
-    """Mean and deviation of every channel (C,)."""
-
-    mean: Tensor
-    deviation: Tensor
-
-
-def channel_moments(maps: FeatureMaps, images: Sequence[int], part: int = 64) -> Moments:
-    """Moments of every channel over all patches of some images."""
-    total = squares = count = 0
-    for start in range(0, len(images), part):
-        flat = maps.tokens(images[start : start + part]).flatten(0, 1).double()
-        total, squares, count = total + flat.sum(0), squares + flat.square().sum(0), count + len(flat)
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-    # A channel that never moves says nothing: dividing by its rounding noise would make it loud.
-    deviation = torch.where(deviation > 1e-4 * deviation.max(), deviation, torch.inf)
-    return Moments(mean.float(), deviation.float())
 
 
 def evenly_spaced(depth: int) -> tuple[int, ...]:
@@ -50,8 +29,8 @@ class Standardise(nn.Module):
 
     def __init__(self, moments: Moments) -> None:
         super().__init__()
-        self.register_buffer("mean", moments.mean[:, None, None])
-        self.register_buffer("scale", 1 / moments.deviation[:, None, None])
+        self.register_buffer("mean", moments.mean.float()[:, None, None])
+        self.register_buffer("scale", 1 / moments.deviation.float()[:, None, None])
 
     def forward(self, x: Tensor) -> Tensor:
         """(n, C, h, w) of the same shape."""

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from probes.data.frames import Frame, FrameList
 from probes.data.pairs import stable_order
 from probes.data.square import Fit, SquareFrames
-from probes.dense.heads import DPTHead, LinearHead, Moments, channel_moments, evenly_spaced
+from probes.dense.heads import DPTHead, LinearHead, evenly_spaced
 from probes.dense.pictures import dense_exhibits
 from probes.dense.training import (
     HeadToTrain,
@@ -32,6 +32,7 @@ from probes.dense.training import (
 )
 from probes.encoders.encoder import Encoder, choose_layers
 from probes.encoders.features import FeatureMaps
+from probes.encoders.moments import Moments, channel_moments
 from probes.errors import ProbeError
 from probes.exhibits import Exhibit
 from probes.probe import Metric, Row, Settings, Task, Unit
@@ -178,7 +179,7 @@ class DenseTask(Task):
     ) -> Unit:
         """See `Task.score`."""
         unit = Unit(rows=[], selections=dict(self._learned))
-        moments = {layer: channel_moments(found, self._trained) for layer, found in maps.items()}
+        moments = {layer: channel_moments(found.tokens, self._trained) for layer, found in maps.items()}
         for seed in self._config.seeds:
             for reading in self._config.readings:
                 heads = self._heads(reading, encoder, moments, seed, device)

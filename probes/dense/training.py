@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from probes.data.square import SquareFrames
 from probes.encoders.features import FeatureMaps
+from probes.schedule import warm_cosine
 
 KEEP_IN_MEMORY = 2 << 30  # bytes of truth; more is read from the files as it is asked for
 
@@ -164,11 +165,7 @@ def train_heads(
     """
     parameters = [parameter for one in heads for parameter in one.head.parameters()]
     optimizer = torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
-    warm = max(1, round(recipe.warm_up * recipe.steps))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1, (step + 1) / warm) * (1 + np.cos(np.pi * step / recipe.steps)) / 2,
-    )
+    schedule = warm_cosine(optimizer, recipe.steps, warm=round(recipe.warm_up * recipe.steps))
     layers = sorted({layer for one in heads for layer in one.layers})
     for step in tqdm(range(recipe.steps), desc=progress, disable=not progress, leave=False):
         rng = np.random.Generator(np.random.Philox(key=[seed, step]))

@@ -21,7 +21,9 @@ from tqdm import tqdm
 
 from probes.data.pairs import Pair
 from probes.encoders.features import FeatureMaps
+from probes.encoders.moments import channel_moments
 from probes.metrics.correspondence import patch_of
+from probes.schedule import warm_cosine
 
 Norm = Literal["none", "layer", "batch"]
 AT_ONCE = 1 << 28  # bytes of tokens of the heads that are trained side by side
@@ -61,28 +63,6 @@ class LinearProbe(nn.Module):
         return F.normalize(self.layer(_by_token(tokens) if self.layer_norm else tokens), dim=-1)
 
 
-def train_linear(
-    maps: FeatureMaps,
-    pairs: Sequence[Pair],
-    *,
-    size: int,
-    seed: int,
-    config: LinearConfig,
-    device: torch.device,
-) -> LinearProbe:
-    """Train a probe on pairs of training images.
-
-    Args:
-        maps: features of images, among them those of the pairs.
-        pairs: training pairs; indices into ``maps``. No other image is looked at.
-        size: evaluated size in px.
-        seed: of the initial layer and of the draws, so that all encoders see the same pairs.
-        config: the recipe.
-        device: where it is trained.
-    """
-    return train_linear_heads([maps], pairs, size=size, seed=seed, config=config, device=device)[0]
-
-
 def train_linear_heads(
     variants: Sequence[FeatureMaps],
     pairs: Sequence[Pair],
@@ -93,7 +73,17 @@ def train_linear_heads(
     device: torch.device,
     progress: bool = False,
 ) -> list[LinearProbe]:
-    """Train a probe on each of several features of the same images, such as layers; see `train_linear`."""
+    """Train a probe on each of several features of the same images, such as layers.
+
+    Args:
+        variants: features of images, among them those of the pairs.
+        pairs: training pairs; indices into ``variants``. No other image is looked at.
+        size: evaluated size in px.
+        seed: of the initial layer and of the draws, so that all encoders see the same pairs.
+        config: the recipe.
+        device: where they are trained.
+        progress: show a bar on stderr.
+    """
     like: dict[tuple[tuple[int, int], int], list[int]] = {}
     for index, maps in enumerate(variants):
         like.setdefault((maps.grid, maps.tokens([0]).shape[-1]), []).append(index)
@@ -118,8 +108,8 @@ def _train(
 ) -> list[LinearProbe]:
     """Heads of maps that share grid and channels; the leading axis of all tensors is the head."""
     images = sorted({index for pair in pairs for index in (pair.a, pair.b)})
-    moments = [_moments(maps, images, config.norm) for maps in variants]
-    mean, scale = (torch.stack(found).to(device) for found in zip(*moments, strict=True))
+    affine = [_affine(maps, images, config.norm) for maps in variants]
+    mean, scale = (torch.stack(found).to(device) for found in zip(*affine, strict=True))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         first = nn.Linear(mean.shape[-1], config.width)
@@ -131,11 +121,7 @@ def _train(
     if config.learn_temperature:
         groups.append({"params": [log_temperature], "weight_decay": 0.0})  # decay would pull it towards 1
     optimizer = torch.optim.AdamW(groups, lr=config.lr, weight_decay=config.weight_decay)
-    warm = max(1, config.steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1, (step + 1) / warm) * (1 + np.cos(np.pi * step / config.steps)) / 2,
-    )
+    schedule = warm_cosine(optimizer, config.steps, warm=config.steps // 10)
     grid = variants[0].grid
     source = [torch.from_numpy(patch_of(pair.queries, *grid, size)) for pair in pairs]
     target = [torch.from_numpy(patch_of(pair.targets, *grid, size)) for pair in pairs]
@@ -190,17 +176,10 @@ def _by_token(tokens: Tensor) -> Tensor:
     return F.layer_norm(tokens, tokens.shape[-1:])
 
 
-def _moments(maps: FeatureMaps, images: Sequence[int], norm: Norm, part: int = 64) -> tuple[Tensor, Tensor]:
+def _affine(maps: FeatureMaps, images: Sequence[int], norm: Norm) -> tuple[Tensor, Tensor]:
     """What is subtracted of every channel (C,) and what it is then multiplied with (C,)."""
-    total = squares = count = 0
-    for start in range(0, len(images), part):
-        flat = maps.tokens(images[start : start + part]).flatten(0, 1)
-        if norm != "batch":
-            return torch.zeros(flat.shape[-1]), torch.ones(flat.shape[-1])
-        flat = flat.double()
-        total, squares, count = total + flat.sum(0), squares + flat.square().sum(0), count + len(flat)
-    mean = total / count
-    deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-    # A channel that never moves says nothing: dividing by its rounding noise would make it loud.
-    deviation = torch.where(deviation > 1e-4 * deviation.max(), deviation, torch.inf)
+    if norm != "batch":
+        channels = maps.tokens(images[:1]).shape[-1]
+        return torch.zeros(channels), torch.ones(channels)
+    mean, deviation = channel_moments(maps.tokens, images)
     return mean.float(), (1 / deviation).float()

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from mum.attention import SceneLayout
 from mum.block import Block
 from mum.rope import compute_dtype, rope_table, signed_sin
-from probes.dense.heads import Moments
+from probes.encoders.moments import Moments
 from probes.metrics.rotations import nearest_rotation
 
 _MOMENTS = 18
@@ -72,8 +72,8 @@ class MultiviewHead(nn.Module):
         self.config, self.grid, width = config, grid, config.width
         self.inner_grid = (min(grid[0], config.grid), min(grid[1], config.grid))
         """Rows and columns of patches inside the head."""
-        self.register_buffer("mean", moments.mean)
-        self.register_buffer("scale", 1 / moments.deviation)
+        self.register_buffer("mean", moments.mean.float())
+        self.register_buffer("scale", 1 / moments.deviation.float())
         self.match = nn.Linear(len(moments.mean), config.match_width)
         self.sharpness = nn.Parameter(torch.tensor(1 / config.temperature).log())
         self.embed = nn.Linear(len(moments.mean), width)

@@ -21,11 +21,12 @@ from tqdm import tqdm
 from mum import cameras
 from probes.data.sequences import SequenceSet
 from probes.data.square import SquareFrames
-from probes.dense.heads import channel_moments
 from probes.encoders.encoder import Encoder
 from probes.encoders.features import FeatureMaps
+from probes.encoders.moments import channel_moments
 from probes.metrics.correspondence import patch_centres
 from probes.multiview.head import HeadConfig, MultiviewHead, Reading
+from probes.schedule import warm_cosine
 
 _KEPT = 4  # trained heads that wait for another probe
 _trained: OrderedDict[str, MultiviewHead] = OrderedDict()
@@ -157,7 +158,7 @@ def _train(
     device: torch.device,
     progress: bool,
 ) -> MultiviewHead:
-    moments = channel_moments(maps, range(first, first + len(sequences.frames)))
+    moments = channel_moments(maps.tokens, range(first, first + len(sequences.frames)))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         head = MultiviewHead(moments, maps.grid, config.head).to(device)
@@ -165,11 +166,7 @@ def _train(
     optimizer = torch.optim.AdamW(
         head.parameters(), lr=config.lr, betas=(0.9, 0.95), weight_decay=config.weight_decay
     )
-    warm = max(1, config.steps // 20)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1, (step + 1) / warm) * (1 + np.cos(np.pi * step / config.steps)) / 2,
-    )
+    schedule = warm_cosine(optimizer, config.steps, warm=config.steps // 20)
     for step in tqdm(range(config.steps), desc="multi-view head", leave=False, disable=not progress):
         frames, views = _draw(sequences, seed, step, config)
         picked = Truth(

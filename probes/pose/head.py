@@ -21,8 +21,10 @@ from tqdm import tqdm
 from probes.data.pairs import Pair
 from probes.data.square import SquareFrames
 from probes.encoders.features import FeatureMaps
+from probes.encoders.moments import channel_moments
 from probes.metrics.correspondence import patch_centres
 from probes.metrics.rotations import direction_angles, nearest_rotation, rotation_angles
+from probes.schedule import warm_cosine
 
 FREQUENCIES = 6
 """Octaves of the waves that tell a ray's place."""
@@ -143,18 +145,14 @@ def train_head(
     """
     reader = _Reader(maps, frames, config, device)
     images = sorted({index for pair in pairs for index in (pair.a, pair.b)})
-    mean, scale = reader.moments(images)
+    mean, deviation = channel_moments(reader.tokens, images)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = PoseHead(mean, scale, config).to(device)
+        head = PoseHead(mean.float(), (1 / deviation).float(), config).to(device)
     optimizer = torch.optim.AdamW(
         head.parameters(), lr=config.lr, weight_decay=config.weight_decay, betas=(0.9, 0.95)
     )
-    warm = max(1, config.steps // 10)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1, (step + 1) / warm) * (1 + np.cos(np.pi * step / config.steps)) / 2,
-    )
+    schedule = warm_cosine(optimizer, config.steps, warm=config.steps // 10)
     rotations, translations = _both_ways(pairs, device)
     for step in tqdm(range(config.steps), desc="pose head", disable=not progress, leave=False):
         rng = np.random.Generator(np.random.Philox(key=[seed, step]))
@@ -218,17 +216,6 @@ class _Reader:
             return tokens
         maps = tokens.transpose(1, 2).unflatten(2, self._maps.grid)
         return F.adaptive_avg_pool2d(maps, self._grid).flatten(2).transpose(1, 2)
-
-    def moments(self, indices: Sequence[int], part: int = 64) -> tuple[Tensor, Tensor]:
-        """Mean of every channel (C,) over images, and one over its deviation; 0 where it never moves."""
-        total = squares = count = 0
-        for start in range(0, len(indices), part):
-            flat = self.tokens(indices[start : start + part]).flatten(0, 1).double()
-            total, squares, count = total + flat.sum(0), squares + flat.square().sum(0), count + len(flat)
-        mean = total / count
-        deviation = (squares / count - mean.square()).clamp_min(0).sqrt()
-        moves = deviation > 1e-4 * deviation.max()
-        return mean.float(), torch.where(moves, 1 / deviation, 0.0).float()
 
     def _rays(self, index: int) -> NDArray:
         rays = self._places @ np.linalg.inv(self._frames.intrinsics(index)).T

@@ -8,7 +8,7 @@ import torch
 
 from probes.data.frames import Frame
 from probes.data.square import SquareFrames
-from probes.dense.heads import LinearHead, channel_moments
+from probes.dense.heads import LinearHead
 from probes.dense.normals import NormalsTarget
 from probes.dense.training import (
     HeadToTrain,
@@ -21,6 +21,7 @@ from probes.dense.training import (
     train_heads,
 )
 from probes.encoders.features import FeatureMaps
+from probes.encoders.moments import channel_moments
 
 CPU = torch.device("cpu")
 RECIPE = Training(steps=60, batch=4, lr=0.02, weight_decay=0.0)
@@ -55,7 +56,7 @@ def trained(seeds: Sequence[int], recipe: Training = RECIPE) -> list[torch.Tenso
     heads = []
     for seed in seeds:
         torch.manual_seed(seed)
-        head = LinearHead([channel_moments(maps, range(6))], 3, upsample=1)
+        head = LinearHead([channel_moments(maps.tokens, range(6))], 3, upsample=1)
         heads.append(HeadToTrain(layers=(1,), head=head))
     target = NormalsTarget()
     train_heads(
@@ -89,7 +90,7 @@ def test_training_twice_gives_the_same_and_draws_nothing_from_the_global_generat
 
 def test_a_linear_truth_is_learned_and_read_back() -> None:
     frames, maps = scene()
-    head = LinearHead([channel_moments(maps, range(6))], 3, upsample=1)
+    head = LinearHead([channel_moments(maps.tokens, range(6))], 3, upsample=1)
     one, target = HeadToTrain(layers=(1,), head=head), NormalsTarget()
     truths = Truths(frames, target, 16)
     train_heads(
@@ -111,7 +112,7 @@ def test_a_linear_truth_is_learned_and_read_back() -> None:
 
 def test_a_prediction_that_is_not_finite_is_none() -> None:
     _, maps = scene(2)
-    head = LinearHead([channel_moments(maps, [0, 1])], 3, upsample=1)
+    head = LinearHead([channel_moments(maps.tokens, [0, 1])], 3, upsample=1)
     torch.nn.init.constant_(head.layer.bias, float("nan"))
     one = HeadToTrain(layers=(1,), head=head)
     assert [

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from probes.benchmarks import open_benchmark
 from probes.data.pairs import PairConfig, PairSet, choose_pairs
 from probes.encoders.features import FeatureMaps
-from probes.matching.linear import LinearConfig, LinearProbe, train_linear, train_linear_heads
+from probes.matching.linear import LinearConfig, LinearProbe, train_linear_heads
 from probes.metrics.correspondence import patch_of
 from tests.probes.truth import noise_maps, true_maps
 
@@ -42,7 +42,7 @@ def hits(probe: LinearProbe, maps: FeatureMaps, chosen: PairSet) -> float:
 
 
 def train(maps: FeatureMaps, chosen: PairSet, config: LinearConfig = SHORT, seed: int = 0) -> LinearProbe:
-    return train_linear(maps, chosen.pairs, size=64, seed=seed, config=config, device=CPU)
+    return train_linear_heads([maps], chosen.pairs, size=64, seed=seed, config=config, device=CPU)[0]
 
 
 def test_it_learns_to_hear_what_matches(chosen: PairSet) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from probes.dense.heads import Moments
+from probes.encoders.moments import Moments
 from probes.multiview.head import HeadConfig, MultiviewHead, Reading, ray_moments
 
 CONFIG = HeadConfig(width=16, depth=2, heads=2, match_width=8, grid=3, cells=2)
