@@ -30,6 +30,7 @@ from probes.units import (
     Job,
     Place,
     code_hash,
+    one_thread,
     open_task,
     probe,
     read_unit,
@@ -143,7 +144,8 @@ def run(
     if out is not None and (finished := read_finished(Path(out), identity, _instances(asked), force=force)):
         return finished
     with _folder(cache) as kept:
-        tasks = {task.place: open_task(task.place) for task in asked}
+        with one_thread(places[0]):
+            tasks = {task.place: open_task(task.place) for task in asked}
         units = _units(
             asked, tasks, entrants, places, kept, base, workers=workers, batch=batch, progress=progress
         )

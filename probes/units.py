@@ -180,8 +180,8 @@ def write_unit(path: Path, unit: Unit) -> None:
 
 def score(job: Job, cache: Path, device: torch.device, *, progress: bool = False) -> Unit:
     """Score one unit from the feature cache and keep it. Raises ProbeError."""
-    task = open_task(job.place)
-    with _threads(device):
+    with one_thread(device):
+        task = open_task(job.place)
         if job.sheet is None:
             unit = Unit(rows=task.baselines(job.grids))
         else:
@@ -237,7 +237,7 @@ def _score_quietly(job: Job, cache: Path, device: str) -> None:
 
 
 @contextmanager
-def _threads(device: torch.device) -> Iterator[None]:
+def one_thread(device: torch.device) -> Iterator[None]:
     """One thread on the CPU: small steps lose more to waiting threads than they win, and numbers stay the same."""
     before = torch.get_num_threads()
     if device.type == "cpu":

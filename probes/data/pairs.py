@@ -97,6 +97,10 @@ class PairSet:
         return digest.hexdigest()
 
 
+_KEPT: dict[tuple[str, str, PairConfig, bool], PairSet] = {}
+_MOST_KEPT = 8
+
+
 def choose_pairs(data: str, split: FrameList, config: PairConfig, *, points: bool = True) -> PairSet:
     """The pairs of a split.
 
@@ -107,9 +111,21 @@ def choose_pairs(data: str, split: FrameList, config: PairConfig, *, points: boo
         points: whether pairs need true correspondences; with False a frozen list's pairs without them are kept
             (empty queries), which is enough to score poses.
 
+    Several probes ask for the same list; the newest lists are kept.
+
     Raises:
         NoPairs: no pair fits, with the counted reasons.
     """
+    key = data, split.hash, config, points
+    if key in _KEPT:
+        return _KEPT[key]
+    chosen = _chosen(data, split, config, points)
+    if len(_KEPT) >= _MOST_KEPT:
+        _KEPT.pop(next(iter(_KEPT)))
+    return _KEPT.setdefault(key, chosen)
+
+
+def _chosen(data: str, split: FrameList, config: PairConfig, points: bool) -> PairSet:
     used = SquareFrames(split.frames, config.size, config.fit)
     correspondent = Correspondent(used)
     refused: dict[str, int] = {}
@@ -122,8 +138,7 @@ def choose_pairs(data: str, split: FrameList, config: PairConfig, *, points: boo
     if not pairs:
         why = ", ".join(f"{count} with {reason}" for reason, count in refused.items()) or "scenes of one view"
         raise NoPairs(f"data {data!r} has no pair of views to score: {why}")
-    chosen = PairSet(data=data, config=config, frames=used, pairs=tuple(pairs), refused=refused)
-    return chosen.only(pairs)
+    return PairSet(data=data, config=config, frames=used, pairs=tuple(pairs), refused=refused).only(pairs)
 
 
 def _listed(
