@@ -132,7 +132,7 @@ class Task(ABC):
 
 
 class Probe(ABC):
-    """A kind of score; one instance each, listed in `probes.suite`."""
+    """A kind of score; one instance each, listed in `probes.units`."""
 
     name: ClassVar[str]
     """On the command line: matching."""
@@ -149,6 +149,11 @@ class Probe(ABC):
     """Whether its tasks' `score` also takes ``base``, the feature maps of the model that encoders were made from."""
     timed: ClassVar[bool] = False
     """Whether it measures time: scored alone, with the encoder itself, and never the same twice."""
+
+    @property
+    def headline_metric(self) -> Metric:
+        """The metric that the summary shows."""
+        return next(metric for metric in self.metrics if metric.name == self.headline)
 
     @abstractmethod
     def refuses(self, benchmark: Benchmark) -> str | None:

@@ -22,7 +22,7 @@ from probes.encoders.encoder import Encoder
 from probes.encoders.features import FeatureMaps
 from probes.errors import ProbeError
 from probes.probe import Metric, Probe, Row, Settings, Task, Unit
-from probes.results.results import identity_hash
+from probes.results.files import identity_hash
 
 SCENE = "all"
 """Of the single row: scenes mean nothing here."""

@@ -31,7 +31,7 @@ from probes.encoders.features import FeatureMaps, extract
 from probes.errors import ProbeError, nearest
 from probes.files import write_whole
 from probes.probe import Probe, Settings, Task, Unit
-from probes.results.results import identity_hash
+from probes.results.files import identity_hash
 
 PROBES: Mapping[str, str] = {
     "matching": "probes.matching.matching",

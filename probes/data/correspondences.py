@@ -48,8 +48,7 @@ class Correspondent:
         first, second = self._frames.frames[a], self._frames.frames[b]
         if homography is not None:
             return self._by_homography(a, b, homography)
-        posed = all(f.intrinsics is not None and f.world_to_camera is not None for f in (first, second))
-        if posed and first.depth is not None and second.depth is not None:
+        if first.posed and second.posed and first.depth is not None and second.depth is not None:
             return self._by_depth(a, b)
         if first.tracks is not None and second.tracks is not None:
             return self._by_tracks(a, b)

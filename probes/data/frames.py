@@ -52,6 +52,11 @@ class Frame:
     stamp: str = ""
     """Whatever else its truth depends on, such as names and sizes of its depth and label files."""
 
+    @property
+    def posed(self) -> bool:
+        """Whether its camera is known."""
+        return self.intrinsics is not None and self.world_to_camera is not None
+
 
 @dataclass(frozen=True, kw_only=True)
 class FramePair:

@@ -110,11 +110,7 @@ def choose_sequences(
 
 
 def _reason(frame: Frame, config: SequenceConfig) -> str | None:
-    if (
-        frame.intrinsics is None
-        or frame.world_to_camera is None
-        or not np.isfinite(frame.world_to_camera).all()
-    ):
+    if not frame.posed or not np.isfinite(frame.world_to_camera).all():
         return "frames without a camera"
     return "frames without depth" if config.depth and frame.depth is None else None
 

@@ -230,7 +230,7 @@ class DepthProbe(Probe):
             frames_to_train(self.name, train.train if train else None, _has_depth, "depth"),
             DepthTarget(config=config),
             config,
-            headline=next(metric for metric in self.metrics if metric.name == self.headline),
+            headline=self.headline_metric,
             facts={"truth": "depth", "split": benchmark.split, "unit": benchmark.unit or "not stated"},
             shown="Near is bright, far is dark, on the scale of the true depth; predictions are shown with its median.",
             notes=notes,

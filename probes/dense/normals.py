@@ -163,7 +163,7 @@ class NormalsProbe(Probe):
             [_with_normals(frame, config) for frame in trained],
             NormalsTarget(),
             config,
-            headline=next(metric for metric in self.metrics if metric.name == self.headline),
+            headline=self.headline_metric,
             facts={
                 "truth": "normals" if own == len(test) else "normals made of depth",
                 "split": benchmark.split,

@@ -33,6 +33,7 @@ from probes.metrics.dense import (
     pixel_accuracy_statistic,
 )
 from probes.probe import Metric, Probe, Settings
+from probes.statistics import Statistic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +136,18 @@ class SegmentationTarget(Target):
         return class_legend([(int(number), self.classes[number]) for number in order])
 
 
+def _share(name: str, label: str, statistic: Statistic) -> Metric:
+    return Metric(
+        name=name,
+        label=label,
+        unit="%",
+        scale=100,
+        digits=1,
+        column="class_pixels",
+        statistic=statistic,
+    )
+
+
 class SegmentationProbe(Probe):
     """See the file's opening."""
 
@@ -142,33 +155,9 @@ class SegmentationProbe(Probe):
     title = "Semantic segmentation"
     question = "Do frozen features tell what every pixel shows?"
     metrics = (
-        Metric(
-            name="miou",
-            label="mIoU over the data set",
-            unit="%",
-            scale=100,
-            digits=1,
-            column="class_pixels",
-            statistic=miou_statistic,
-        ),
-        Metric(
-            name="class_accuracy",
-            label="mean accuracy of classes",
-            unit="%",
-            scale=100,
-            digits=1,
-            column="class_pixels",
-            statistic=class_accuracy_statistic,
-        ),
-        Metric(
-            name="pixel_accuracy",
-            label="pixel accuracy",
-            unit="%",
-            scale=100,
-            digits=1,
-            column="class_pixels",
-            statistic=pixel_accuracy_statistic,
-        ),
+        _share("miou", "mIoU over the data set", miou_statistic),
+        _share("class_accuracy", "mean accuracy of classes", class_accuracy_statistic),
+        _share("pixel_accuracy", "pixel accuracy", pixel_accuracy_statistic),
     )
     headline = "miou"
     leading = ("linear", "dpt")
@@ -203,7 +192,7 @@ class SegmentationProbe(Probe):
             trained,
             SegmentationTarget(classes=config.classes),
             config,
-            headline=next(metric for metric in self.metrics if metric.name == self.headline),
+            headline=self.headline_metric,
             facts={"truth": "labels", "split": benchmark.split, "classes": len(config.classes)},
             shown="Each class has its colour; white is unlabelled.",
         )

@@ -10,7 +10,7 @@ perfectly alike and worth nothing. Two readings: ``soft-argmax``, the expectatio
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -20,16 +20,15 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from probes.data.frames import Benchmark
-from probes.data.pairs import Pair, PairConfig, PairSet, choose_pairs
-from probes.data.square import Fit
+from probes.data.pairs import Pair, PairSet, choose_pairs
 from probes.encoders.encoder import Encoder, choose_layers
 from probes.encoders.features import FeatureMaps
 from probes.errors import ProbeError
 from probes.exhibits import Exhibit
-from probes.matching.matching import scored_pairs, why_no_points
 from probes.matching.patch_matches import nearest_neighbours, soft_matches
 from probes.matching.pictures import empty_shown, match_exhibits, shown_points
 from probes.matching.readers import POSITIONS, Position, Variants, variants
+from probes.matching.task import PairTaskConfig, pair_columns, scored_facts, scored_pairs, why_no_points
 from probes.metrics.correspondence import end_point_errors, patch_centres, patch_of, score_chance
 from probes.probe import Metric, Probe, Row, Settings, Task, Unit
 
@@ -39,18 +38,9 @@ EQUAL = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConsistencyConfig:
-    """What is measured and how; part of the identity of a result."""
+class ConsistencyConfig(PairTaskConfig):
+    """See `PairTaskConfig`."""
 
-    size: int
-    fit: Fit
-    layers: Literal["last", "all"] | tuple[int, ...]
-    readings: tuple[str, ...]
-    pairs: int
-    """Scored pairs at most, spread evenly over the scenes."""
-    angles: tuple[float, float] = (10.0, 60.0)
-    """Least and most viewpoint angle in degrees of pairs that no list names."""
-    min_queries: int = 16
     temperature: float = 0.02
     """Of the soft-argmax, as in MV-FM."""
     apart: float = 0.25
@@ -64,14 +54,8 @@ class ConsistencyTask(Task):
         self.config, self.pairs, self.frames = config, scored.pairs, scored.frames
         self.hash = scored.hash
         self.facts = {
-            "items": len(scored.pairs),
-            "scenes": len(scored.scenes),
-            "images": len(scored.frames),
+            **scored_facts(benchmark, scored),
             "points": sum(len(pair.queries) for pair in scored.pairs),
-            "truth": benchmark.truth,
-            "split": benchmark.split,
-            "refused": scored.refused,
-            "list_hash": scored.hash,
             "train_items": 0,
             "train_scenes": 0,
         }
@@ -115,7 +99,7 @@ class ConsistencyTask(Task):
                     extra["base_similarity"] = base_similarity(maps[layer], base[layer], (pair.a, pair.b))
                 for position, reading, points, alike in self._read(pair, layer, scored, device):
                     rows.append(
-                        _row(pair, layer, reading, position)
+                        pair_columns(pair, layer=layer, reading=reading, position=position)
                         | self._locations(end_point_errors(points, pair.targets), points, pair)
                         | alike
                         | extra
@@ -129,7 +113,7 @@ class ConsistencyTask(Task):
         """Same position; on every grid chance, the best patch, and the best point between patches."""
         rows = []
         for pair in self.pairs:
-            way = _row(pair, None, "baseline", "kept")
+            way = pair_columns(pair, layer=None, reading="baseline")
             moved = end_point_errors(pair.queries, pair.targets)
             rows.append({"encoder": "same position"} | way | self._locations(moved, pair.queries, pair))
             for grid in grids:
@@ -260,14 +244,8 @@ class ConsistencyProbe(Probe):
 
     def open(self, benchmark: Benchmark, train: Benchmark | None, config: Any) -> ConsistencyTask:
         """Freeze the pairs; there is nothing to train."""
-        wanted = PairConfig(
-            size=config.size,
-            fit=config.fit,
-            angles=config.angles,
-            min_queries=config.min_queries,
-            pairs=config.pairs,
-        )
-        return ConsistencyTask(benchmark, choose_pairs(benchmark.spec, benchmark.test, wanted), config)
+        chosen = choose_pairs(benchmark.spec, benchmark.test, config.chosen(config.pairs))
+        return ConsistencyTask(benchmark, chosen, config)
 
 
 def sample(tokens: Tensor, grid: tuple[int, int], points: NDArray, size: int) -> Tensor:
@@ -296,21 +274,6 @@ def base_similarity(maps: FeatureMaps, base: FeatureMaps, images: Sequence[int])
             f"{base.grid[0]} x {base.grid[1]} x {theirs.shape[-1]}: name the model that the encoder was adapted from"
         )
     return float(F.cosine_similarity(ours, theirs, dim=-1).mean())
-
-
-def _row(pair: Pair, layer: int | None, reading: str, position: Position) -> Row:
-    return {
-        "item": pair.name,
-        "scene": pair.scene,
-        "layer": layer,
-        "reading": reading,
-        "position": position,
-        "seed": None,
-        "failed": False,
-        "angle": pair.angle,
-        "overlap": pair.overlap,
-        "points": len(pair.queries),
-    }
 
 
 PROBE = ConsistencyProbe()

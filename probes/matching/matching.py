@@ -10,10 +10,9 @@ position, chance, and the oracle on the grid. Training scenes held out say which
 does.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,17 +20,25 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from probes.data.frames import Benchmark
-from probes.data.pairs import Pair, PairConfig, PairSet, choose_pairs
-from probes.data.square import Fit, SquareFrames
+from probes.data.pairs import Pair, PairSet, choose_pairs
+from probes.data.square import SquareFrames
 from probes.data.training_pairs import TrainingPairs, training_pairs
 from probes.encoders.encoder import Encoder, choose_layers
 from probes.encoders.features import FeatureMaps
 from probes.errors import ProbeError
 from probes.exhibits import Exhibit
 from probes.matching.linear import LinearConfig
-from probes.matching.patch_matches import nearest_neighbours
 from probes.matching.pictures import empty_shown, match_exhibits, shown_points
 from probes.matching.readers import POSITIONS, TRAINED, Reader, Variants, make_readers, variants
+from probes.matching.task import (
+    PairTaskConfig,
+    lists_hash,
+    pair_columns,
+    scored_facts,
+    scored_pairs,
+    trained_facts,
+    why_no_points,
+)
 from probes.metrics.correspondence import (
     end_point_errors,
     patch_centres,
@@ -42,34 +49,17 @@ from probes.metrics.correspondence import (
 )
 from probes.probe import Metric, Probe, Row, Settings, Task, Unit
 
-__all__ = ["PROBE", "MatchingConfig", "MatchingProbe", "MatchingTask", "nearest_neighbours"]
-
 _UNASKED = ("linear-layer-norm", "linear-no-norm")  # taken only where they are named
 _UNASKED_SMALL = (*_UNASKED, "linear-learned-t")
 
 
 @dataclass(frozen=True, kw_only=True)
-class MatchingConfig:
-    """What is measured and how; part of the identity of a result."""
+class MatchingConfig(PairTaskConfig):
+    """See `PairTaskConfig`."""
 
-    size: int
-    fit: Fit
-    layers: Literal["last", "all"] | tuple[int, ...]
     seeds: tuple[int, ...]
-    readings: tuple[str, ...]
-    pairs: int
-    """Scored pairs at most, spread evenly over the scenes."""
     train_pairs: int
-    angles: tuple[float, float] = (10.0, 60.0)
-    """Least and most viewpoint angle in degrees of pairs that no list names."""
-    min_queries: int = 16
     linear: LinearConfig = field(default_factory=LinearConfig)
-
-    def chosen(self, pairs: int) -> PairConfig:
-        """How up to so many pairs are chosen."""
-        return PairConfig(
-            size=self.size, fit=self.fit, angles=self.angles, min_queries=self.min_queries, pairs=pairs
-        )
 
 
 class MatchingTask(Task):
@@ -84,26 +74,13 @@ class MatchingTask(Task):
         self._scored = len(scored.frames)
         training = trained.chosen.frames.frames if trained else ()
         self.frames = SquareFrames([*scored.frames.frames, *training], config.size, config.fit)
-        self.hash = hashlib.sha256(
-            f"{scored.hash} {trained.chosen.hash if trained else None}".encode()
-        ).hexdigest()
+        self.hash = lists_hash(scored, trained)
         angles = [pair.angle for pair in scored.pairs if pair.angle is not None]
         self.facts = {
-            "items": len(scored.pairs),
-            "scenes": len(scored.scenes),
-            "images": self._scored,
-            "truth": benchmark.truth,
-            "split": benchmark.split,
+            **scored_facts(benchmark, scored),
             "points": sum(len(pair.queries) for pair in scored.pairs),
             "mean_angle": float(np.mean(angles)) if angles else None,
-            "refused": scored.refused,
-            "list_hash": scored.hash,
-            "train_items": len(trained.fitted) if trained else 0,
-            "train_scenes": len({pair.scene for pair in trained.fitted}) if trained else 0,
-            "train_images": len(training),
-            "train_hash": trained.chosen.hash if trained else None,
-            "held_out_items": len(trained.held_out) if trained else 0,
-            "held_out_scenes": len({pair.scene for pair in trained.held_out}) if trained else 0,
+            **trained_facts(trained),
         }
         self.notes = _notes(scored, trained)
 
@@ -141,7 +118,7 @@ class MatchingTask(Task):
             ways = readers[layer]
             for number, pair in enumerate(self.pairs):
                 for way, points in self._predict(pair, ways, layer, scored, device):
-                    rows.append(_row(pair, layer, way) | self._metrics(points, pair, maps[layer].grid))
+                    rows.append(_columns(pair, layer, way) | self._metrics(points, pair, maps[layer].grid))
                     first = way.seed in (None, self.config.seeds[0]) and way.position == "kept"
                     if layer == layers[-1] and first and way.reading == self.pictured:
                         chosen = shown_points(len(points))
@@ -225,7 +202,7 @@ class MatchingTask(Task):
         chance = score_chance(centres, pair.targets, patch=patch_step(grid, size), size=size).to_dict()
         way = Reader(reading="baseline", position="kept", seed=None, project=lambda tokens: tokens)
         for name, metrics in (("same position", own), ("chance", chance), ("oracle", best)):
-            yield {"encoder": f"{name} ({grid[0]} x {grid[1]})"} | _row(pair, None, way) | metrics
+            yield {"encoder": f"{name} ({grid[0]} x {grid[1]})"} | _columns(pair, None, way) | metrics
 
     def _pictured_errors(self, unit: Unit) -> dict[str, float]:
         """Mean error of every pair by what is drawn."""
@@ -297,32 +274,6 @@ class MatchingProbe(Probe):
         return MatchingTask(benchmark, scored, trained, config)
 
 
-def why_no_points(benchmark: Benchmark) -> str | None:
-    """Why pairs of a benchmark have no true correspondences; None if some may have."""
-    part = benchmark.test
-    if part is None:
-        return "it only has a training part"
-    if any(pair.homography is not None for pair in part.pairs or ()):
-        return None
-    posed = any(
-        f.depth is not None and f.intrinsics is not None and f.world_to_camera is not None
-        for f in part.frames
-    )
-    if posed or any(frame.tracks is not None for frame in part.frames):
-        return None
-    return "no depth with cameras, no tracks and no homographies, so no true correspondences"
-
-
-def scored_pairs(benchmark: Benchmark, settings: Settings) -> int:
-    """How many pairs are scored at most: a frozen list whole, 384 where there is none, 192 in the small preset."""
-    listed = benchmark.test.pairs if benchmark.test else None
-    if settings.preset == "small":
-        most = 192
-    else:
-        most = 384 if listed is None else len(listed)
-    return min(most, settings.items or most)
-
-
 def _notes(scored: PairSet, trained: TrainingPairs | None) -> list[str]:
     notes = []
     shortest = min(scored.frames.square(index).side for index in range(len(scored.frames)))
@@ -338,19 +289,8 @@ def _notes(scored: PairSet, trained: TrainingPairs | None) -> list[str]:
     return notes
 
 
-def _row(pair: Pair, layer: int | None, way: Reader) -> Row:
-    return {
-        "item": pair.name,
-        "scene": pair.scene,
-        "layer": layer,
-        "reading": way.reading,
-        "position": way.position,
-        "seed": way.seed,
-        "failed": False,
-        "angle": pair.angle,
-        "overlap": pair.overlap,
-        "points": len(pair.queries),
-    }
+def _columns(pair: Pair, layer: int | None, way: Reader) -> Row:
+    return pair_columns(pair, layer=layer, reading=way.reading, position=way.position, seed=way.seed)
 
 
 PROBE = MatchingProbe()

@@ -67,7 +67,7 @@ def match_exhibits(
             points = found.arrays["shown"][number, : len(chosen)].astype(np.float64)
             patch = patch_step(tuple(found.arrays["grid"].tolist()), frames.size)
             drawn[label] = points, f"mean error {errors[label][item]:.3g} {unit}", patch
-        panels = tuple(
+        panels = [
             Panel(
                 label=label,
                 caption=caption,
@@ -81,12 +81,17 @@ def match_exhibits(
                 ),
             )
             for label, (points, caption, patch) in drawn.items()
-        )
-        apart = "" if pair.angle is None else f"{pair.angle:.0f}° apart, "
-        exhibits.append(
-            Exhibit(title=f"{title} pair", detail=f"{apart}{pair.scene}", panels=panels, caption=CAPTION)
-        )
+        ]
+        exhibits.append(pair_exhibit(title, pair, panels, CAPTION))
     return exhibits
+
+
+def pair_exhibit(title: str, pair: Pair, panels: Sequence[Panel], caption: str) -> Exhibit:
+    """A pair under every encoder, with how far its views are apart; title as of `probes.exhibits.choose`."""
+    apart = "" if pair.angle is None else f"{pair.angle:.0f}° apart, "
+    return Exhibit(
+        title=f"{title} pair", detail=f"{apart}{pair.scene}", panels=tuple(panels), caption=caption
+    )
 
 
 def match_picture(

@@ -226,7 +226,7 @@ class MultiviewTask(Task):
 def why_no_sequences(benchmark: Benchmark, *, depth: bool) -> str | None:
     """Why a benchmark has nothing to read together; None if it has."""
     frames = benchmark.test.frames if benchmark.test else ()
-    posed = [f for f in frames if f.intrinsics is not None and f.world_to_camera is not None]
+    posed = [frame for frame in frames if frame.posed]
     if not posed:
         return "its frames have no cameras"
     if depth and not any(frame.depth is not None for frame in posed):

@@ -70,7 +70,7 @@ def nearest_points(points_a: NDArray, points_b: NDArray, grid: tuple[int, int], 
 def patch_points(frames: SquareFrames, index: int, grid: tuple[int, int]) -> NDArray | None:
     """World points (h * w, 3) that the patch centres of a frame show, nan where depth is 0; None without depth."""
     frame, square = frames.frames[index], frames.square(index)
-    if frame.depth is None or frame.intrinsics is None or frame.world_to_camera is None:
+    if frame.depth is None or not frame.posed:
         return None
     centres = square.outward(patch_centres(*grid, frames.size))
     column, row = centres.T.astype(int)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from probes.data.pairs import Pair
 from probes.data.square import SquareFrames
 from probes.exhibits import Exhibit, Panel, choose, mean_errors
-from probes.matching.pictures import MOST_LINES, match_picture, shown_points
+from probes.matching.pictures import MOST_LINES, match_picture, pair_exhibit, shown_points
 from probes.pose.matches import Matches
 from probes.probe import Row, Unit
 
@@ -64,12 +64,7 @@ def pose_exhibits(
             found = unit.arrays["shown"][number].astype(np.float64)
             caption = describe(rows[label][item])
             panels.append(_panel(label, caption, images, found[np.isfinite(found[:, 0])], title))
-        apart = "" if pair.angle is None else f"{pair.angle:.0f}° apart, "
-        exhibits.append(
-            Exhibit(
-                title=f"{title} pair", detail=f"{apart}{pair.scene}", panels=tuple(panels), caption=CAPTION
-            )
-        )
+        exhibits.append(pair_exhibit(title, pair, panels, CAPTION))
     return exhibits
 
 

@@ -10,7 +10,6 @@ stand exact correspondences, and for each grid the oracle (patches matched by th
 perfect features) and chance, all through the same solver. Where the truth is poses alone, the oracles are missing.
 """
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
@@ -29,7 +28,7 @@ from probes.encoders.features import FeatureMaps
 from probes.errors import NoPairs, ProbeError
 from probes.exhibits import Exhibit
 from probes.matching.linear import LinearConfig, LinearProbe, train_linear_heads
-from probes.matching.matching import scored_pairs, why_no_points
+from probes.matching.task import lists_hash, scored_facts, scored_pairs, trained_facts, why_no_points
 from probes.pose.head import HeadConfig, predict_poses, train_head
 from probes.pose.matches import Matches
 from probes.pose.pictures import empty_shown, pose_exhibits, shown_matches
@@ -58,25 +57,12 @@ class PoseTask(Task):
             [replace(pair, a=pair.a + first, b=pair.b + first) for pair in part]
             for part in ((trained.fitted, trained.held_out) if trained else ((), ()))
         )
-        self.hash = hashlib.sha256(
-            f"{scored.hash} {trained.chosen.hash if trained else None}".encode()
-        ).hexdigest()
+        self.hash = lists_hash(scored, trained)
         near_zero = near_zero_baselines(scored.pairs)
         self.facts = {
-            "items": len(scored.pairs),
-            "scenes": len(scored.scenes),
-            "images": first,
-            "truth": benchmark.truth,
-            "split": benchmark.split,
-            "refused": scored.refused,
+            **scored_facts(benchmark, scored),
             "near_zero_baselines": near_zero,
-            "list_hash": scored.hash,
-            "train_items": len(self._fitted),
-            "train_scenes": len({pair.scene for pair in self._fitted}),
-            "train_images": len(training),
-            "train_hash": trained.chosen.hash if trained else None,
-            "held_out_items": len(self._held_out),
-            "held_out_scenes": len({pair.scene for pair in self._held_out}),
+            **trained_facts(trained),
         }
         self.notes = [
             f"AUC without a named integration is the {config.auc} one, which is this data's own.",
@@ -320,7 +306,7 @@ class PoseProbe(Probe):
         part = benchmark.test
         if part is None:
             return "it only has a training part"
-        posed = any(f.intrinsics is not None and f.world_to_camera is not None for f in part.frames)
+        posed = any(frame.posed for frame in part.frames)
         if not posed and not any(pair.relative_pose is not None for pair in part.pairs or ()):
             return "no camera poses"
         if part.pairs is None and why_no_points(benchmark):

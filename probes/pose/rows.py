@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probes.data.pairs import Pair
+from probes.matching.task import pair_columns
 from probes.metrics.pose import (
     INTEGRATIONS,
     Integration,
@@ -60,16 +61,7 @@ def pair_row(
     # A pair that does not move has no direction to miss: its rotation alone counts.
     error, error_signed = (max(rotation, part if part is not None else 0.0) for part in (folded, signed))
     return {
-        "item": pair.name,
-        "scene": pair.scene,
-        "layer": layer,
-        "reading": reading,
-        "position": "kept",
-        "seed": seed,
-        "failed": failed,
-        "angle": pair.angle,
-        "overlap": pair.overlap,
-        "points": len(pair.queries),
+        **pair_columns(pair, layer=layer, reading=reading, seed=seed, failed=failed),
         "baseline": float(np.linalg.norm(true[:, 3])),
         "rotation_error": rotation,
         "translation_error": folded,

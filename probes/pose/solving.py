@@ -7,7 +7,7 @@ knows which pairs are scored or how an error is counted, but for the choice of a
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from probes.data.pairs import Pair, PairConfig
-from probes.data.square import Fit, SquareFrames
+from probes.data.pairs import Pair
+from probes.data.square import SquareFrames
 from probes.encoders.features import FeatureMaps
 from probes.matching.linear import LinearConfig, LinearProbe
+from probes.matching.task import PairTaskConfig
 from probes.metrics.correspondence import patch_step
 from probes.metrics.pose import Integration, auc
 from probes.pose.head import HeadConfig
@@ -39,23 +40,14 @@ OPENCV = {"kind": "opencv", "confidence": 0.99999, "max_iterations": 1000}
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoseConfig:
-    """What is measured and how; part of the identity of a result."""
+class PoseConfig(PairTaskConfig):
+    """See `PairTaskConfig`."""
 
-    size: int
-    fit: Fit
-    layers: Literal["last", "all"] | tuple[int, ...]
     seeds: tuple[int, ...]
     """Of the trained readings and of the solvers' draws."""
-    readings: tuple[str, ...]
     auc: Integration
     """Of the headline: the data's own."""
-    pairs: int
-    """Scored pairs at most, spread evenly over the scenes."""
     train_pairs: int
-    angles: tuple[float, float] = (10.0, 60.0)
-    """Least and most viewpoint angle in degrees of pairs that no list names."""
-    min_queries: int = 16
     threshold: float = 0.5
     """Largest epipolar error of an inlier, in patches of the encoder's grid."""
     thresholds: tuple[float, ...] = (0.125, 0.25, 0.5)
@@ -64,12 +56,6 @@ class PoseConfig:
     """Its threshold is replaced by the above."""
     linear: LinearConfig = field(default_factory=LinearConfig)
     head: HeadConfig = field(default_factory=HeadConfig)
-
-    def chosen(self, pairs: int) -> PairConfig:
-        """How up to so many pairs are chosen."""
-        return PairConfig(
-            size=self.size, fit=self.fit, angles=self.angles, min_queries=self.min_queries, pairs=pairs
-        )
 
 
 class PoseSolving:

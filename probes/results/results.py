@@ -130,8 +130,7 @@ class Results:
 
     def headline(self, probe: str) -> Metric:
         """The metric that a probe's summary shows."""
-        found = self.probes[probe]
-        return next(metric for metric in found.metrics if metric.name == found.headline)
+        return self.probes[probe].headline_metric
 
     def leading(self, probe: str, data: str) -> tuple[str, str]:
         """Reading and position that the summary shows of a probe on a data set."""
