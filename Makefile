@@ -30,8 +30,8 @@ demo: $(READY)
 	$(BIN)/python -m shards preview demo/shards --out demo/preview.png
 	$(BIN)/torchrun --nproc-per-node 2 -m pretrain mum_tiny --data demo/shards --out demo/run
 	$(BIN)/python -m mum export demo/run --out demo/encoder.safetensors --force
-	$(BIN)/python -m probes run matching --data demo/shards --out demo/probes \
-	    --encoder demo/run random:mum_vittiny_patch8 pixels --size 64
+	$(BIN)/python -m probes run all --data demo/shards --out demo/probes --preset small \
+	    --encoder demo/run random:mum_vittiny_patch8 pixels
 	@echo "Done. Open $(CURDIR)/demo/probes/report.html"
 
 bench: $(READY)
