@@ -265,7 +265,8 @@ def _report(options: argparse.Namespace) -> int:
 
 def _compare(options: argparse.Namespace) -> int:
     from probes.files import write_text
-    from probes.results.compare import compare_folders, page, text
+    from probes.report.comparison import page
+    from probes.results.compare import compare_folders, text
     from probes.units import PROBES, probe
 
     probes = {name: probe(name) for name in PROBES}

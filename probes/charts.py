@@ -56,12 +56,12 @@ def line_chart(
     from_zero: bool = False,
     x_marks: Sequence[float] = (),
     width: int = 520,
-    height: int = 290,
 ) -> str:
     """Lines over a common x. Points that are not finite are left out. Returns an ``<svg>`` element.
 
     ``x_marks``: numbers below the axis; by default round ones.
     """
+    height = 290
     points = [(x, y) for s in series for x, y in zip(s.x, s.y, strict=True) if math.isfinite(y)]
     ends = [v for s in series if not s.faint for v in (*s.lo, *s.hi) if v is not None and math.isfinite(v)]
     ys = [y for s in series if not s.faint for y in s.y if math.isfinite(y)] + ends
@@ -171,13 +171,12 @@ def bar_chart(
     x_label: str,
     y_label: str,
     title: str,
-    width: int = 760,
-    height: int = 240,
 ) -> str:
     """A bar from zero for each value, in their order; infinite ones fill the height. An ``<svg>`` element.
 
     Bars below zero are of another colour and lighter.
     """
+    width, height = 760, 240
     finite = [value for value in values if math.isfinite(value)]
     marks = ticks(min([0.0, *finite]), max([0.0, *finite]), 5)
     low, high = marks[0], marks[-1]

@@ -22,6 +22,8 @@ from probes.encoders.features import FeatureMaps
 from probes.exhibits import Exhibit
 from probes.statistics import Statistic, mean_statistic
 
+BASELINE = "baseline"
+"""The reading of rows that look at no feature."""
 Row = dict[str, Any]
 """One item under one encoder, layer, reading and variant. Every row has
 

@@ -14,11 +14,20 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+LEVEL = 0.95
+"""How often an interval is to cover the truth."""
+SAMPLES = 4000
+"""Resamples of an interval, and ways of a test where not all are counted."""
+SEED = 0
+"""Of all that is drawn."""
 FEW_SCENES = 5
+"""Below so many an interval is unreliable."""
 FEWEST_TO_TEST = 6
 """Below so many scenes no swap of whole scenes is as rare as one in twenty: 2 / 2^5 > 0.05."""
-BLOCK = 1 << 22  # weights held at once
-TAIL = 0.005  # quantiles further out than this are extrapolated, not read off the resamples
+BLOCK = 1 << 22
+"""Weights held at once."""
+TAIL = 0.005
+"""Quantiles further out than this are extrapolated, not read off the resamples."""
 Statistic = Callable[[NDArray, NDArray], NDArray]
 """Values (n,) or (n, k) of n items and weights (m, n) of m resamples to the score (m,) of each; a weight says how
 often an item is drawn. Values may be infinite; with all weights 0 the score is nan."""
@@ -50,9 +59,8 @@ def interval(
     groups: Iterable[Hashable],
     statistic: Statistic = mean_statistic,
     *,
-    level: float = 0.95,
-    samples: int = 4000,
-    seed: int = 0,
+    level: float = LEVEL,
+    samples: int = SAMPLES,
 ) -> Interval:
     """The score of items with its cluster bootstrap interval over ``groups`` (scenes).
 
@@ -68,7 +76,6 @@ def interval(
         statistic: what is scored.
         level: how often the interval is to cover the truth.
         samples: resamples.
-        seed: of the resamples.
 
     Returns:
         The score with both ends; without them where there is one group, or where the score is not a number.
@@ -78,7 +85,7 @@ def interval(
     def score(weights: NDArray) -> NDArray:
         return _scores(values, member, weights, statistic)
 
-    found = _bootstrap(score, member, level, samples, seed)
+    found = _bootstrap(score, member, level, samples)
     # Far quantiles of few scenes are extrapolated, but errors and rates end at 0.
     if found.lo is not None and found.lo < 0 and not (score(np.eye(int(member.max()) + 1)) < 0).any():
         return found._replace(lo=0.0)
@@ -91,13 +98,11 @@ def paired_interval(
     groups: Iterable[Hashable],
     statistic: Statistic = mean_statistic,
     *,
-    level: float = 0.95,
-    samples: int = 4000,
-    seed: int = 0,
+    samples: int = SAMPLES,
 ) -> Interval:
     """Score of ``a`` minus score of ``b``, values of the same items in the same order, under the same resamples.
 
-    Arguments as of `interval`. Where both scores are infinite, their difference is not a number.
+    Arguments as of `interval`, at its usual level. Where both scores are infinite, their difference is not a number.
     """
     (a, b), member = _paired(a, b, groups)
 
@@ -105,7 +110,7 @@ def paired_interval(
         with np.errstate(invalid="ignore"):
             return _scores(a, member, weights, statistic) - _scores(b, member, weights, statistic)
 
-    return _bootstrap(difference, member, level, samples, seed)
+    return _bootstrap(difference, member, LEVEL, samples)
 
 
 def paired_test(
@@ -114,14 +119,13 @@ def paired_test(
     groups: Iterable[Hashable],
     statistic: Statistic = mean_statistic,
     *,
-    samples: int = 4000,
-    seed: int = 0,
+    samples: int = SAMPLES,
 ) -> float | None:
     """Two-sided p of the score difference of ``a`` and ``b``, were it chance which side a scene's results are on.
 
     Whole scenes change sides (for means, the signs of scenes' differences flip). All 2^(G-1) ways are counted
-    where these are at most ``samples``; otherwise so many are drawn, and the observed
-    one is counted among them (Phipson and Smyth, Permutation P-values Should Never Be Zero, 2010).
+    where these are at most ``samples``; otherwise so many are drawn, and the observed one is counted among them
+    (Phipson and Smyth, Permutation P-values Should Never Be Zero, 2010).
 
     Returns:
         p; None below `FEWEST_TO_TEST` scenes, where it could never reach 0.05, or where the difference is no number.
@@ -131,7 +135,7 @@ def paired_test(
     if scenes < FEWEST_TO_TEST:
         return None
     both, twice = np.concatenate([a, b]), np.concatenate([member, member + scenes])
-    own, exact = _sides(scenes, samples, seed)
+    own, exact = _sides(scenes, samples)
 
     def difference(own: NDArray) -> tuple[NDArray, NDArray]:
         one = _scores(both, twice, np.concatenate([own, 1 - own], axis=1), statistic)
@@ -214,14 +218,12 @@ def _scores(values: NDArray, member: NDArray, weights: NDArray, statistic: Stati
     return np.concatenate(parts)
 
 
-def _bootstrap(
-    score: Callable[[NDArray], NDArray], member: NDArray, level: float, samples: int, seed: int
-) -> Interval:
+def _bootstrap(score: Callable[[NDArray], NDArray], member: NDArray, level: float, samples: int) -> Interval:
     sizes = np.bincount(member)
     mean = float(score(np.ones((1, len(sizes))))[0])
     if len(sizes) == 1 or np.isnan(mean):
         return Interval(mean, None, None)
-    found = score(_draws(len(sizes), samples, seed))
+    found = score(_draws(len(sizes), samples))
     found = found[~np.isnan(found)]
     effective = max(2.0, float(sizes.sum() ** 2 / (sizes**2).sum()))
     reach = (effective / (effective - 1)) ** 0.5 * student_t((1 + level) / 2, round(effective - 1, 6))
@@ -237,19 +239,19 @@ def _bootstrap(
 
 
 @lru_cache(maxsize=8)
-def _draws(groups: int, samples: int, seed: int) -> NDArray:
+def _draws(groups: int, samples: int) -> NDArray:
     """How often each group is drawn in each resample (samples, groups)."""
-    rng = np.random.Generator(np.random.Philox(seed))
+    rng = np.random.Generator(np.random.Philox(SEED))
     return rng.multinomial(groups, np.full(groups, 1 / groups), size=samples).astype(np.float64)
 
 
 @lru_cache(maxsize=8)
-def _sides(scenes: int, samples: int, seed: int) -> tuple[NDArray, bool]:
+def _sides(scenes: int, samples: int) -> tuple[NDArray, bool]:
     """Which scenes (ways, scenes) stay on their side, 0 or 1, and whether these are all ways up to a swap of all."""
     if 2 ** (scenes - 1) <= samples:
         ways = np.arange(2 ** (scenes - 1))
         return 1.0 - (ways[:, None] >> np.arange(scenes) & 1), True
-    rng = np.random.Generator(np.random.Philox(seed))
+    rng = np.random.Generator(np.random.Philox(SEED))
     return rng.integers(0, 2, (samples, scenes)).astype(np.float64), False
 
 

@@ -8,34 +8,40 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from tqdm import tqdm
 
 from probes import report
+from probes.asking import (
+    SMALLEST,
+    Asked,
+    asked_tasks,
+    check_readings,
+    identity_of,
+    instances,
+    probe_names,
+    usual_size,
+)
 from probes.benchmarks import open_benchmark
-from probes.data.frames import Benchmark
 from probes.data.square import SquareFrames
 from probes.encoders.entrants import Entrant, open_entrants
 from probes.encoders.feature_cache import default_cache
-from probes.encoders.features import extract, fill, fill_in_processes
+from probes.encoders.features import fill, fill_in_processes
 from probes.errors import ProbeError, nearest
-from probes.probe import Row, Settings, Task, Unit
-from probes.results.results import Results, read_finished, versions
+from probes.outcome import exhibits_of, feature_maps, results_of
+from probes.probe import Settings, Task, Unit
+from probes.results.results import Results, read_finished
 from probes.units import (
-    PROBES,
     Job,
     Place,
-    code_hash,
     one_thread,
     open_task,
     probe,
     read_unit,
     score_all,
-    training_part,
     unit_key,
     unit_path,
     write_unit,
@@ -43,16 +49,6 @@ from probes.units import (
 
 DEFAULT_SIZE = {"standard": 448, "small": 128}
 """Evaluated size in px of each preset, or less where images are smaller."""
-_COMMON = ("probe", "data", "item", "scene", "encoder", "layer", "reading", "position", "seed", "failed")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Asked:
-    """A task and what it stands for."""
-
-    place: Place
-    benchmark: Benchmark
-    train: Benchmark | None
 
 
 def run(
@@ -113,8 +109,8 @@ def run(
     began = time.monotonic()
     if not encoders or not data:
         raise ProbeError("at least one encoder and one data set are needed")
-    names = _names(probes)
-    _check_readings(readings, names)
+    names = probe_names(probes)
+    check_readings(readings, names)
     places = [torch.device(device) for device in devices]
     opened = [open_benchmark(spec, allow_missing=allow_missing) for spec in data]
     scored = [found for found in opened if found.test is not None]
@@ -122,7 +118,7 @@ def run(
         raise ProbeError(f"data {data[0]!r} only has a training part: name it with --train-data")
     lender = next((found.spec for found in opened if found.train is not None), None)
     settings = Settings(
-        size=size or _default_size(scored, DEFAULT_SIZE[preset]),
+        size=size or usual_size(scored, DEFAULT_SIZE[preset]),
         fit=fit,
         preset=preset,
         layers=layers if isinstance(layers, str) else tuple(layers),
@@ -130,18 +126,18 @@ def run(
         items=items,
         readings=tuple(readings) if readings else None,
     )
-    if settings.size < 16:
-        raise ProbeError(f"the evaluated size is {settings.size} px: at least 16 are needed")
+    if settings.size < SMALLEST:
+        raise ProbeError(f"the evaluated size is {settings.size} px: at least {SMALLEST} are needed")
     entrants = open_entrants(
         encoders, size=settings.size, seed=settings.seeds[0], device=places[0], pixels=pixels
     )
     if base is not None and base not in (labels := [entrant.label for entrant in entrants]):
         raise ProbeError(f"the base {base!r} is not among the encoders{nearest(base, labels)}")
-    asked, notes = _asked(
+    asked, notes = asked_tasks(
         names, scored, train_data, lender, settings, every="all" in probes, allow_missing=allow_missing
     )
-    identity = _identity(asked, entrants, settings, places[0], base)
-    if out is not None and (finished := read_finished(Path(out), identity, _instances(asked), force=force)):
+    identity = identity_of(asked, entrants, settings, places[0], base)
+    if out is not None and (finished := read_finished(Path(out), identity, instances(asked), force=force)):
         return finished
     with _folder(cache) as kept:
         with one_thread(places[0]):
@@ -149,121 +145,13 @@ def run(
         units = _units(
             asked, tasks, entrants, places, kept, base, workers=workers, batch=batch, progress=progress
         )
-        results = _results(asked, tasks, units, entrants, identity, notes, command)
-        results.seconds = time.monotonic() - began
+        seconds = time.monotonic() - began
+        results = results_of(asked, tasks, units, entrants, identity, notes, command, seconds)
         if out is not None:
-            exhibits = {
-                (task.place.probe, task.place.data): tasks[task.place].exhibits(
-                    {entrant.label: units[task.place, entrant.label] for entrant in entrants}
-                )
-                for task in asked
-            }
-            maps = _feature_maps(tasks[asked[0].place], entrants, kept) if _reads(tasks, asked) else []
+            exhibits = exhibits_of(asked, tasks, units, entrants)
+            maps = feature_maps(tasks[asked[0].place], entrants, kept)
             results.write(Path(out), report.page(results, exhibits, feature_maps=maps))
     return results
-
-
-# -- what is asked
-
-
-def _names(probes: Sequence[str]) -> list[str]:
-    if not probes:
-        raise ProbeError(f"no probe is named: all, or some of {', '.join(PROBES)}")
-    for name in probes:
-        if name != "all":
-            probe(name)
-    return list(PROBES) if "all" in probes else list(dict.fromkeys(probes))
-
-
-def _check_readings(readings: Sequence[str] | None, names: Sequence[str]) -> None:
-    known = {reading for name in names for reading in probe(name).leading}
-    for reading in readings or ():
-        if reading not in known:
-            raise ProbeError(f"unknown reading {reading!r}{nearest(reading, known)}")
-
-
-def _default_size(scored: Sequence[Benchmark], wanted: int) -> int:
-    shortest = min(min(frame.height, frame.width) for found in scored for frame in found.test.frames)
-    return max(16, min(wanted, shortest // 16 * 16))
-
-
-def _asked(
-    names: Sequence[str],
-    scored: Sequence[Benchmark],
-    train_data: Sequence[str],
-    lender: str | None,
-    settings: Settings,
-    *,
-    every: bool,
-    allow_missing: bool,
-) -> tuple[list[Asked], list[str]]:
-    """Tasks in the order of the report, and a note for every probe that some data cannot feed."""
-    asked, notes = [], []
-    for name in names:
-        reasons = []
-        for benchmark in scored:
-            # One speaks of the machine, not of the data.
-            if name == "speed" and any(task.place.probe == "speed" for task in asked):
-                continue
-            reason = probe(name).refuses(benchmark)
-            if reason:
-                reasons.append(f"{name} was not scored on {benchmark.spec}: {reason}.")
-                continue
-            own = benchmark.spec if benchmark.train is not None else lender
-            chosen = tuple(train_data) or ((own,) if own else ())
-            place = Place(
-                probe=name,
-                data=benchmark.spec,
-                train=chosen,
-                settings=settings,
-                allow_missing=allow_missing,
-            )
-            train = training_part(chosen, allow_missing=allow_missing)
-            asked.append(Asked(place=place, benchmark=benchmark, train=train))
-        if len(reasons) == len(scored) and not every:
-            raise ProbeError(" ".join(reasons))
-        notes += reasons
-    if not asked:
-        raise ProbeError(f"no probe can be scored on this data: {' '.join(notes)}")
-    return asked, notes
-
-
-def _instances(asked: Sequence[Asked]) -> dict[str, Any]:
-    return {task.place.probe: probe(task.place.probe) for task in asked}
-
-
-def _identity(
-    asked: Sequence[Asked],
-    entrants: Sequence[Entrant],
-    settings: Settings,
-    device: torch.device,
-    base: str | None,
-) -> dict[str, Any]:
-    return {
-        "base": base,
-        "code": code_hash(),
-        "torch": torch.__version__,
-        "device": device.type,
-        "config": asdict(settings),
-        "encoders": [
-            {"label": entrant.label, **entrant.sheet.identity, "run": entrant.run_hash}
-            for entrant in entrants
-        ],
-        "tasks": [
-            {
-                "probe": task.place.probe,
-                "data": task.place.data,
-                "hash": task.benchmark.test.hash,
-                "train": task.train.train.hash if task.train and task.train.train else None,
-                "missing": list(task.benchmark.missing),
-                "config": asdict(probe(task.place.probe).config(task.benchmark, settings)),
-            }
-            for task in asked
-        ],
-    }
-
-
-# -- features and units
 
 
 @contextmanager
@@ -360,92 +248,3 @@ def _extract(
             )
         else:
             fill(entrant.encoder, union, layers, cache=folder, batch=batch, progress=progress)
-
-
-# -- what comes out
-
-
-def _results(
-    asked: Sequence[Asked],
-    tasks: dict[Place, Task],
-    units: dict[tuple[Place, str | None], Unit],
-    entrants: Sequence[Entrant],
-    identity: dict[str, Any],
-    notes: Sequence[str],
-    command: str | None,
-) -> Results:
-    rows: list[Row] = []
-    selections, said = [], list(notes)
-    for task in asked:
-        for label in (*(entrant.label for entrant in entrants), None):
-            unit = units[task.place, label]
-            rows += [_row(task.place, label, row) for row in unit.rows]
-            said += unit.notes
-            if unit.selections:
-                selections.append(
-                    {
-                        "probe": task.place.probe,
-                        "data": task.place.data,
-                        "encoder": label,
-                        "selected": unit.selections,
-                    }
-                )
-        said += [*task.benchmark.notes, *tasks[task.place].notes]
-    described = [
-        entrant.described(
-            sorted({row["layer"] for row in rows if row["encoder"] == entrant.label and row["layer"]})
-        )
-        for entrant in entrants
-    ]
-    return Results(
-        identity=identity,
-        encoders=described,
-        tasks=[_described(task, tasks[task.place]) for task in asked],
-        rows=rows,
-        notes=list(dict.fromkeys(said)),
-        versions=versions(),
-        command=command,
-        seconds=0.0,
-        selections=selections,
-        probes=_instances(asked),
-    )
-
-
-def _row(place: Place, label: str | None, row: Row) -> Row:
-    whole = {"probe": place.probe, "data": place.data, "position": "kept", "seed": None, "failed": False}
-    whole |= {"encoder": label} | row
-    return {name: whole[name] for name in _COMMON} | {k: v for k, v in whole.items() if k not in _COMMON}
-
-
-def _described(task: Asked, opened: Task) -> dict[str, Any]:
-    return {
-        "probe": task.place.probe,
-        "data": task.place.data,
-        "benchmark": task.benchmark.name,
-        "split": task.benchmark.split,
-        "train_data": list(task.place.train),
-        "fit": opened.frames.fit,
-        "size": opened.frames.size,
-        "auc": task.benchmark.auc,
-        "truth": task.benchmark.truth,
-        "unit": task.benchmark.unit,
-        "hash": opened.hash,
-        "facts": opened.facts,
-        "notes": opened.notes,
-        "missing": list(task.benchmark.missing),
-        "config": asdict(probe(task.place.probe).config(task.benchmark, task.place.settings)),
-    }
-
-
-def _reads(tasks: dict[Place, Task], asked: Sequence[Asked]) -> bool:
-    return len(tasks[asked[0].place].frames) > 0 and asked[0].place.probe != "speed"
-
-
-def _feature_maps(task: Task, entrants: Sequence[Entrant], cache: Path) -> list[Any]:
-    """Features of a few scored images as colours, of every encoder whose features are in the cache."""
-    first = SquareFrames(task.frames.frames[:4], task.frames.size, task.frames.fit)
-    maps = {}
-    for entrant in entrants:
-        last = task.layers(entrant.sheet)[-1:]
-        maps[entrant.label] = extract(entrant.encoder, first, last, cache=cache / "features")[last[0]]
-    return report.pca_exhibits(first, maps)

@@ -50,6 +50,8 @@ _PRESENTATION = {
     "results",
     "__main__",
     "suite",
+    "asking",
+    "outcome",
     "charts",
     "exhibits",
     "pictures",

@@ -11,6 +11,8 @@ from probes.dense.training import Target, nearest_pixels
 from probes.exhibits import Exhibit, Panel, choose, image_tag, mean_errors
 from probes.probe import Unit
 
+LEGEND = 12
+"""Classes that a legend names, the largest."""
 _DARK_TO_BRIGHT = np.array(
     [
         (20, 11, 52),
@@ -39,17 +41,18 @@ def class_colours(labels: NDArray) -> NDArray[np.uint8]:
     return _palette()[labels]
 
 
-def class_legend(classes: Sequence[tuple[int, str]], most: int = 12) -> str:
-    """An ``<svg>`` of (id, name) beside their colours, down to the ``most`` first."""
+def class_legend(classes: Sequence[tuple[int, str]]) -> str:
+    """An ``<svg>`` of (id, name) beside their colours, the first `LEGEND` of them."""
     parts = [
         f'<rect x="4" y="{16 * at + 4}" width="12" height="12" fill="rgb({",".join(map(str, _palette()[number]))})"/>'
         f'<text x="22" y="{16 * at + 14}" font-size="11" fill="currentColor">{html.escape(name)}</text>'
-        for at, (number, name) in enumerate(classes[:most])
+        for at, (number, name) in enumerate(classes[:LEGEND])
     ]
-    if len(classes) > most:
-        rest = f"and {len(classes) - most} more"
-        parts.append(f'<text x="22" y="{16 * most + 14}" font-size="11" fill="currentColor">{rest}</text>')
-    return f'<svg viewBox="0 0 200 {max(200, 16 * (most + 1))}" role="img" aria-label="classes">{"".join(parts)}</svg>'
+    if len(classes) > LEGEND:
+        rest = f"and {len(classes) - LEGEND} more"
+        parts.append(f'<text x="22" y="{16 * LEGEND + 14}" font-size="11" fill="currentColor">{rest}</text>')
+    height = max(200, 16 * (LEGEND + 1))
+    return f'<svg viewBox="0 0 200 {height}" role="img" aria-label="classes">{"".join(parts)}</svg>'
 
 
 def dense_exhibits(

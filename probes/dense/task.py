@@ -35,7 +35,7 @@ from probes.encoders.features import FeatureMaps
 from probes.encoders.moments import Moments, channel_moments
 from probes.errors import ProbeError
 from probes.exhibits import Exhibit
-from probes.probe import Metric, Row, Settings, Task, Unit
+from probes.probe import BASELINE, Metric, Row, Settings, Task, Unit
 
 READINGS = ("linear", "dpt")
 LEARNED_FROM = 1024  # training frames that guesses and ranges are taken from
@@ -220,7 +220,7 @@ class DenseTask(Task):
             for grid in dict.fromkeys((min(h, size), min(w, size)) for h, w in grids):
                 told[f"oracle ({grid[0]} x {grid[1]})"] = self._target.averaged(truth, grid)
             rows += [
-                self._row(index, truth, prediction, reading="baseline", layer=None, seed=None)
+                self._row(index, truth, prediction, reading=BASELINE, layer=None, seed=None)
                 | {"encoder": name}
                 for name, prediction in told.items()
             ]

@@ -30,7 +30,7 @@ from probes.matching.pictures import empty_shown, match_exhibits, shown_points
 from probes.matching.readers import POSITIONS, Position, Variants, variants
 from probes.matching.task import PairTaskConfig, pair_columns, scored_facts, scored_pairs, why_no_points
 from probes.metrics.correspondence import end_point_errors, patch_centres, patch_of, score_chance
-from probes.probe import Metric, Probe, Row, Settings, Task, Unit
+from probes.probe import BASELINE, Metric, Probe, Row, Settings, Task, Unit
 
 READINGS = ("soft-argmax", "argmax")
 EQUAL = 1e-6
@@ -113,7 +113,7 @@ class ConsistencyTask(Task):
         """Same position; on every grid chance, the best patch, and the best point between patches."""
         rows = []
         for pair in self.pairs:
-            way = pair_columns(pair, layer=None, reading="baseline")
+            way = pair_columns(pair, layer=None, reading=BASELINE)
             moved = end_point_errors(pair.queries, pair.targets)
             rows.append({"encoder": "same position"} | way | self._locations(moved, pair.queries, pair))
             for grid in grids:

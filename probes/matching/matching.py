@@ -47,7 +47,7 @@ from probes.metrics.correspondence import (
     score_chance,
     score_pair,
 )
-from probes.probe import Metric, Probe, Row, Settings, Task, Unit
+from probes.probe import BASELINE, Metric, Probe, Row, Settings, Task, Unit
 
 _UNASKED = ("linear-layer-norm", "linear-no-norm")  # taken only where they are named
 _UNASKED_SMALL = (*_UNASKED, "linear-learned-t")
@@ -200,7 +200,7 @@ class MatchingTask(Task):
         own = self._metrics(centres[patch_of(pair.queries, *grid, size)], pair, grid)
         best = self._metrics(centres[patch_of(pair.targets, *grid, size)], pair, grid)
         chance = score_chance(centres, pair.targets, patch=patch_step(grid, size), size=size).to_dict()
-        way = Reader(reading="baseline", position="kept", seed=None, project=lambda tokens: tokens)
+        way = Reader(reading=BASELINE, position="kept", seed=None, project=lambda tokens: tokens)
         for name, metrics in (("same position", own), ("chance", chance), ("oracle", best)):
             yield {"encoder": f"{name} ({grid[0]} x {grid[1]})"} | _columns(pair, None, way) | metrics
 

@@ -15,6 +15,8 @@ from scipy.spatial import cKDTree
 from probes.metrics.alignment import Similarity, umeyama
 
 PI3_STYLE = "pi3-style: Sim(3) on corresponding pixels, then point-to-point ICP, then nearest neighbours"
+ICP_STEPS = 30
+"""At most; it ends before where neither the share nor the error of the pairs moves by 1e-6."""
 _CHUNK = 1 << 16  # neighbourhoods at once, so that millions of points fit in memory
 
 
@@ -35,18 +37,17 @@ class CloudScore(NamedTuple):
     normal_consistency_median: float
 
 
-def icp(source: NDArray, target: NDArray, *, distance: float, iterations: int = 30) -> Similarity:
+def icp(source: NDArray, target: NDArray, *, distance: float) -> Similarity:
     """Point-to-point ICP: the rigid motion that settles ``source`` onto ``target`` (Besl and McKay, PAMI 1992).
 
     Args:
         source: (n, 3), roughly aligned.
         target: (m, 3).
         distance: nearest neighbours farther apart are not paired.
-        iterations: at most; it ends before where neither the share nor the error of the pairs moves by 1e-6.
     """
     tree = cKDTree(target)
     moved, before = np.asarray(source, np.float64), (np.inf, np.inf)
-    for _ in range(iterations):
+    for _ in range(ICP_STEPS):
         gaps, nearest = tree.query(moved, distance_upper_bound=distance)
         close = np.isfinite(gaps)
         if close.sum() < 3:

@@ -37,7 +37,7 @@ from probes.multiview.task import (
     shared_config,
     why_no_sequences,
 )
-from probes.probe import Metric, Probe, Row, Settings, Unit
+from probes.probe import BASELINE, Metric, Probe, Row, Settings, Unit
 
 NO_BASELINE = 1e-6
 """Share of the sequence's extent below which two cameras are in one place: such pairs are not scored."""
@@ -85,7 +85,7 @@ class MultiviewPoseTask(MultiviewTask):
                 way = {
                     "encoder": name,
                     "layer": None,
-                    "reading": "baseline",
+                    "reading": BASELINE,
                     "position": "kept",
                     "seed": None,
                 }

@@ -17,6 +17,9 @@ from probes.metrics.pose import camera_centres
 from probes.probe import Unit
 
 _SIDE = 200
+"""Of a picture of points, px."""
+_SHEET_SIDE = 96
+"""Of a frame in a contact sheet, px at most."""
 _CAMERAS = (
     "Cameras from above, each with the way it looks. Hollow: the truth. Filled: predicted, laid upon the true first "
     "camera and stretched to the best length. A dotted line joins the two; all pictures of a sequence have one scale."
@@ -97,9 +100,9 @@ def _sequence_errors(unit: Unit, column: str) -> dict[str, float]:
     return {name: float(np.mean(values)) for name, values in found.items()}
 
 
-def contact_sheet(scored: SequenceSet, sequence: FrameSequence, side: int = 96) -> NDArray[np.uint8]:
+def contact_sheet(scored: SequenceSet, sequence: FrameSequence) -> NDArray[np.uint8]:
     """The frames of a sequence, the reference first, as one picture, four in a row."""
-    step = -(-scored.frames.size // side)
+    step = -(-scored.frames.size // _SHEET_SIDE)
     small = [scored.frames.load(index).transpose(1, 2, 0)[::step, ::step] for index in sequence.frames]
     height, width = small[0].shape[:2]
     sheet = np.full((-(-len(small) // 4) * height, min(4, len(small)) * width, 3), 255, np.uint8)
@@ -170,7 +173,7 @@ def cloud_exhibits(task: Clouds, units: Mapping[str, Unit]) -> list[Exhibit]:
 
 
 def splat(
-    points: NDArray, colours: NDArray[np.uint8], frame: NDArray, rotation: NDArray, side: int = _SIDE
+    points: NDArray, colours: NDArray[np.uint8], frame: NDArray, rotation: NDArray
 ) -> NDArray[np.uint8]:
     """A picture of a cloud from above one camera's shoulder: nearer points hide farther ones.
 
@@ -179,7 +182,6 @@ def splat(
         colours: (m, 3) of the points.
         frame: (n, 3) points that fix what fits into the picture.
         rotation: (3, 3) world to the camera.
-        side: of the picture in px.
     """
     tilt, turn = np.radians(25), np.radians(35)
     tilted = np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
@@ -188,12 +190,12 @@ def splat(
     middle = np.median(frame, axis=0)
     reach = np.quantile(np.abs((frame - middle) @ view[:2].T), 0.98) * 1.05
     seen = (points - middle) @ view.T
-    place = np.floor((seen[:, :2] / max(reach, 1e-9) + 1) * side / 2).astype(int)
-    picture = np.full((side, side, 3), 255, np.uint8)
+    place = np.floor((seen[:, :2] / max(reach, 1e-9) + 1) * _SIDE / 2).astype(int)
+    picture = np.full((_SIDE, _SIDE, 3), 255, np.uint8)
     far_first = np.argsort(-seen[:, 2], kind="stable")
     for dy in (0, 1):
         for dx in (0, 1):
             x, y = place[far_first, 0] + dx, place[far_first, 1] + dy
-            inside = (x >= 0) & (x < side) & (y >= 0) & (y < side)
+            inside = (x >= 0) & (x < _SIDE) & (y >= 0) & (y < _SIDE)
             picture[y[inside], x[inside]] = colours[far_first][inside]
     return picture

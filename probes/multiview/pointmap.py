@@ -32,7 +32,7 @@ from probes.multiview.task import (
     why_no_sequences,
 )
 from probes.multiview.training import counted, read_cameras, read_truth
-from probes.probe import Metric, Probe, Row, Settings, Unit
+from probes.probe import BASELINE, Metric, Probe, Row, Settings, Unit
 
 _LEARNED_FROM = 512  # training frames that the mean depth is taken from
 _ICP_DISTANCE = {"mm": 100.0, "m": 0.1, "": 0.05}
@@ -103,7 +103,7 @@ class PointmapTask(MultiviewTask):
             for h, w in inner:
                 depth = self._averaged(sequence, (h * head.cells, w * head.cells))
                 told[f"oracle ({h} x {w})"] = Prediction(world_to_camera=true, depth=depth)
-            way = {"layer": None, "reading": "baseline", "position": "kept", "seed": None}
+            way = {"layer": None, "reading": BASELINE, "position": "kept", "seed": None}
             rows += [{"encoder": n} | way | row for n, p in told.items() for row in self.rows_of(sequence, p)]
         return rows
 

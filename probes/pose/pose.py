@@ -35,7 +35,7 @@ from probes.pose.pictures import empty_shown, pose_exhibits, shown_matches
 from probes.pose.rows import METRICS, near_zero_baselines, pair_row
 from probes.pose.solvers import PoseEstimate, SolverConfig
 from probes.pose.solving import OPENCV, PoseConfig, PoseSolving
-from probes.probe import Metric, Probe, Row, Settings, Task, Unit
+from probes.probe import BASELINE, Metric, Probe, Row, Settings, Task, Unit
 
 TRAINED = ("poselib-linear", "opencv-linear", "head")
 """Readings that need training pairs."""
@@ -136,7 +136,7 @@ class PoseTask(Task):
 
         def add(name: str, matches: Sequence[Matches], pixels: float) -> None:
             found = solving.poses(self.pairs, matches, pixels, seed)
-            rows.extend({"encoder": name} | row for row in self._rows("baseline", None, None, matches, found))
+            rows.extend({"encoder": name} | row for row in self._rows(BASELINE, None, None, matches, found))
 
         if any(len(pair.queries) for pair in self.pairs):
             add("exact correspondences", [Matches(pair.queries, pair.targets) for pair in self.pairs], 1.0)
@@ -150,7 +150,7 @@ class PoseTask(Task):
             pose = _mean_pose(self._fitted)
             rows += [
                 {"encoder": "mean training pose"}
-                | pair_row(pair, pose, reading="baseline", layer=None, seed=None, auc=self.config.auc)
+                | pair_row(pair, pose, reading=BASELINE, layer=None, seed=None, auc=self.config.auc)
                 for pair in self.pairs
             ]
         return rows

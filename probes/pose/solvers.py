@@ -17,7 +17,6 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from probes.errors import ProbeError
 
@@ -74,7 +73,6 @@ def solve_all(
     *,
     seed: int,
     workers: int | None = None,
-    progress: bool = False,
 ) -> list[PoseEstimate]:
     """Solve problems in a pool; the answers do not depend on how many work on them.
 
@@ -83,7 +81,6 @@ def solve_all(
         config: one for all.
         seed: of the draws.
         workers: threads; by default one for every core this process may use.
-        progress: show a bar on stderr.
 
     Raises:
         ProbeError: the estimator is not installed or of a version whose options have other names.
@@ -91,8 +88,7 @@ def solve_all(
     task = partial(_solver(config), config=config, seed=seed)
     workers = min(workers or available_cores(), max(1, len(problems)))
     with ThreadPoolExecutor(workers) as pool:
-        found = pool.map(task, problems)
-        return list(tqdm(found, desc=config.kind, total=len(problems), disable=not progress, leave=False))
+        return list(pool.map(task, problems))
 
 
 def available_cores() -> int:

@@ -1,7 +1,6 @@
 """The page of a comparison: what A and B differ in, and the items where they differ most."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from probes import charts
 from probes.probe import Metric, Row
@@ -19,16 +18,14 @@ from probes.report.parts import (
     table,
 )
 from probes.report.sides import reading_name
+from probes.results.compare import Comparison
 from probes.words import short_data, shown
-
-if TYPE_CHECKING:
-    from probes.results.compare import Comparison
 
 SHOWN = 8
 """Items on either side."""
 
 
-def page(found: "Comparison") -> str:
+def page(found: Comparison) -> str:
     """The whole page as HTML; it needs no network and no file beside it."""
     a, b = found.names
     leading = found.leading()
@@ -51,7 +48,7 @@ def page(found: "Comparison") -> str:
     return document(f"{a} against {b}", body)
 
 
-def _table(found: "Comparison") -> str:
+def _table(found: Comparison) -> str:
     a, b = map(escape, found.names)
     heads = ["<th class='name stick'>Probe</th>", "<th class=name>Encoders</th>", "<th class=name>Score</th>"]
     heads += [f"<th>{a}</th>", f"<th>{b}</th>", "<th>Difference</th>", f"<th class=verdict>{a} is</th>"]
@@ -73,7 +70,7 @@ def _table(found: "Comparison") -> str:
     )
 
 
-def _section(found: "Comparison", line: Row, rows: Sequence[Row]) -> str:
+def _section(found: Comparison, line: Row, rows: Sequence[Row]) -> str:
     metric = found.metric(line)
     sign = 1 if metric.better == "more" else -1
     better = sum(sign * row["difference"] > 0 for row in rows)
@@ -100,7 +97,7 @@ def _section(found: "Comparison", line: Row, rows: Sequence[Row]) -> str:
     )
 
 
-def _items(found: "Comparison", rows: Sequence[Row], metric: Metric) -> str:
+def _items(found: Comparison, rows: Sequence[Row], metric: Metric) -> str:
     heads = [
         "<th class=name>Item</th>",
         *(f"<th>{escape(name)}</th>" for name in found.names),
@@ -115,7 +112,7 @@ def _items(found: "Comparison", rows: Sequence[Row], metric: Metric) -> str:
     return table(heads, body)
 
 
-def _origin(found: "Comparison") -> str:
+def _origin(found: Comparison) -> str:
     parts = [
         f"<h4>{escape(name)}</h4><pre>{escape(command or '')}</pre>"
         f"<p class=caption>Configuration <code>{hash_[:16]}</code></p>"

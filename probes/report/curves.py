@@ -7,10 +7,10 @@ import numpy as np
 
 from probes import charts, statistics
 from probes.charts import Series
-from probes.probe import Metric, Row
+from probes.probe import BASELINE, Metric, Row
 from probes.report.parts import escape, figure, legend
 from probes.report.sides import baseline_styles, reading_name, short_baseline, styles
-from probes.results.aggregate import BASELINE, Sample, number
+from probes.results.aggregate import Sample, number
 from probes.results.results import Results
 
 COVARIATES = {

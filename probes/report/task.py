@@ -5,7 +5,7 @@ from typing import Any
 
 from probes import charts
 from probes.exhibits import Exhibit
-from probes.probe import Metric, Row
+from probes.probe import BASELINE, Metric, Row
 from probes.report.curves import curves
 from probes.report.differences import differences
 from probes.report.gallery import gallery
@@ -30,7 +30,7 @@ from probes.report.sides import (
     styles,
 )
 from probes.report.summary import anchor
-from probes.results.aggregate import BASELINE, compared
+from probes.results.aggregate import compared
 from probes.results.results import Results
 from probes.words import NONE, short_data
 

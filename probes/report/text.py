@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
-from probes.probe import Metric, Row
-from probes.results.aggregate import BASELINE, compared
+from probes.probe import BASELINE, Metric, Row
+from probes.results.aggregate import compared
 from probes.results.results import Results
 from probes.words import shown
 

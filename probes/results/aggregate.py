@@ -21,8 +21,6 @@ from probes.statistics import Statistic, mean_statistic
 
 KEYS = ("probe", "data", "reading", "position", "encoder", "layer")
 """What a line of the table is one of."""
-BASELINE = "baseline"
-"""The reading of rows that look at no feature."""
 COMPARED = 3
 """Metrics whose differences are tested: the headline and the first of the others."""
 LEVEL = 0.05

@@ -11,15 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from probes.errors import ProbeError, nearest
-from probes.probe import Metric, Probe, Row
-from probes.report.comparison import page
+from probes.probe import BASELINE, Metric, Probe, Row
 from probes.report.text import columns
-from probes.results.aggregate import BASELINE, Difference, Sample, compared, difference, difference_lines
+from probes.results.aggregate import Difference, Sample, compared, difference, difference_lines
 from probes.results.files import strict
 from probes.results.results import Results
 from probes.words import short_data, shown
-
-__all__ = ["Comparison", "compare", "compare_folders", "page", "text"]
 
 SHOWN = 3
 """Items that the terminal shows on either side."""

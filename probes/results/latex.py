@@ -7,8 +7,8 @@ column is bold and intervals are small; nothing is computed here.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from probes.probe import Metric, Row
-from probes.results.aggregate import BASELINE, compared
+from probes.probe import BASELINE, Metric, Row
+from probes.results.aggregate import compared
 from probes.words import short_data, shown
 
 if TYPE_CHECKING:

@@ -17,10 +17,9 @@ from typing import Any
 
 from probes.errors import ProbeError, nearest
 from probes.files import write_whole
-from probes.probe import Metric, Probe, Row
+from probes.probe import BASELINE, Metric, Probe, Row
 from probes.results import latex
 from probes.results.aggregate import (
-    BASELINE,
     Sample,
     compared,
     difference,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from probes import suite
+from probes import asking, suite
 from probes.encoders.encoder import PixelEncoder
 from probes.errors import ProbeError
 from probes.results.results import Results
@@ -130,7 +130,7 @@ def test_damaged_unit_is_scored_again(rendered: Path, tmp_path: Path) -> None:
 def test_probe_that_the_data_cannot_feed_is_refused_by_name_and_noted_among_all(
     rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(suite, "PROBES", ("matching", "segmentation"))
+    monkeypatch.setattr(asking, "PROBES", ("matching", "segmentation"))
     monkeypatch.setattr(
         "probes.dense.segmentation.SegmentationProbe.refuses", lambda self, benchmark: "no labels"
     )

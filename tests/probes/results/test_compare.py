@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from probes.errors import ProbeError
-from probes.results.compare import Comparison, compare, compare_folders, page, text
+from probes.report.comparison import page
+from probes.results.compare import Comparison, compare, compare_folders, text
 from probes.results.results import Results
 from tests.probes.made_results import DATA, PROBES, encoder, matching_rows, pose_rows, results, task
 from tests.probes.report.walker import walk
