@@ -8,6 +8,7 @@ import json
 import os
 import shlex
 import sys
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
@@ -21,16 +22,34 @@ examples:
       --data megadepth1500:/data/megadepth --train-data megadepth:/data/megadepth --out scores/megadepth
 
 probes:   all, matching, pose, multiview_pose, pointmap, depth, normals, segmentation, consistency, speed
-encoders: a checkpoint file, a run folder, timm:NAME, random:NAME[:SEED] or pixels[:PATCH], each also LABEL=SPEC
+encoders: a checkpoint file, a run folder, timm:NAME, timm:NAME@FILE, random:NAME[:SEED] or pixels[:PATCH], each also
+          under a name of yours as LABEL=SPEC
 data:     a shard folder (its val split is scored) or BENCHMARK:PATH; `python -m probes list` says which there are,
           where their users get them and what PATH must hold
 """
+
+
+_ENCODERS = {
+    "FILE": "a checkpoint: an export or a checkpoint of a run, a released MuM, CroCo, DUSt3R or MASt3R",
+    "FOLDER": "a run, or a model that timm saved",
+    "timm:NAME": "a vision transformer of timm with its published weights",
+    "timm:NAME@FILE": "the same with weights from a file: DINOv2, DINOv3, MAE, CLIP, SAM or timm's own form",
+    "random:NAME[:SEED]": "untrained: what the architecture knows before it has seen anything",
+    "pixels[:PATCH]": "the pixels of each patch, without any model",
+    "LABEL=SPEC": "any of these under a name of yours",
+}
+_COMMANDS = ("run", "report", "compare", "list")
+_WIDTH = 110
 
 
 class _Parser(argparse.ArgumentParser):
     """Errors in one line, with the nearest option that exists."""
 
     def error(self, message: str) -> NoReturn:
+        _, found, given = message.partition("argument COMMAND: invalid choice: ")
+        if found:
+            name = given.split("'")[1]
+            raise ProbeError(f"unknown command {name!r}{nearest(name, _COMMANDS)}")
         raise ProbeError(f"{message} (see {self.prog} --help)")
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: object = None) -> tuple:
@@ -196,8 +215,9 @@ def _add_list(commands: argparse._SubParsersAction) -> None:
     listed = _command(
         commands,
         "list",
-        "the probes and benchmarks there are",
-        "List the probes, and the benchmarks with what they look like on disk and where their users get them.",
+        "the probes, encoders and benchmarks there are",
+        "List the probes with their readings and scores, the ways to name an encoder, and the benchmarks with what\n"
+        "they look like on disk and where their users get them.",
         "example:\n  python -m probes list",
     )
     listed.set_defaults(call=_list)
@@ -258,6 +278,8 @@ def _report(options: argparse.Namespace) -> int:
 
     probes = {name: probe(name) for name in PROBES}
     joined = Results.join([Results.read(folder, probes) for folder in options.folders])
+    pages = ", ".join(str(folder / "report.html") for folder in options.folders)
+    joined.notes.append(f"Pictures of single items are on the pages of the joined results: {pages}.")
     write_text(options.out, report.page(joined, {}))
     print(f"report: {options.out}")
     return 0
@@ -282,23 +304,45 @@ def _list(options: argparse.Namespace) -> int:
     from probes import benchmarks
     from probes.units import PROBES, probe
 
-    probes = [{"name": name, "question": probe(name).question} for name in PROBES]
+    kinds = [probe(name) for name in PROBES]
+    probes = [
+        {
+            "name": kind.name,
+            "question": kind.question,
+            "readings": list(kind.leading),
+            "scores": [metric.label for metric in kind.metrics],
+        }
+        for kind in kinds
+    ]
     readers = [(name, benchmarks.reader(name)) for name in benchmarks.NAMES]
     known = [
-        {"name": name, "title": reader.title, "where": reader.where, "layout": reader.layout.splitlines()}
+        {"name": name, "title": reader.title, "where": reader.where, "layout": reader.paths}
         for name, reader in readers
     ]
     if options.json:
-        print(json.dumps({"probes": probes, "benchmarks": known}, indent=1))
+        print(json.dumps({"probes": probes, "encoders": _ENCODERS, "benchmarks": known}, indent=1))
         return 0
-    print("probes")
+    print("probes, with what --readings may name")
     for row in probes:
-        print(f"  {row['name']:<15} {row['question']}")
-    print("\nbenchmarks, given as NAME:PATH")
+        print(_entry(row["name"], row["question"]))
+        print(_entry("", f"readings: {', '.join(row['readings'])}"))
+        more = f"; {len(row['scores']) - 3} more" if len(row["scores"]) > 3 else ""
+        print(_entry("", f"scores: {'; '.join(row['scores'][:3])}{more}"))
+    print("\nencoders")
+    for form, words in _ENCODERS.items():
+        print(_entry(form, words))
+    print("\nbenchmarks, given as NAME:PATH (a shard folder also by its path alone)")
     for row in known:
-        print(f"  {row['name']:<15} {row['title']}\n{'':18}from {row['where']}")
-        print("\n".join(f"{'':18}PATH/{line}" for line in row["layout"]))
+        print(_entry(row["name"], row["title"]))
+        print(_entry("", f"from {row['where']}"))
+        print("\n".join(f"{'':22}{line}" for line in row["layout"]))
     return 0
+
+
+def _entry(name: str, words: str) -> str:
+    """A name and what it is, in a column that the words do not leave."""
+    lines = textwrap.wrap(words, _WIDTH - 22, break_long_words=False, break_on_hyphens=False)
+    return f"  {name:<19} " + f"\n{'':22}".join(lines)
 
 
 def _layers(given: Sequence[str]) -> str | tuple[int, ...]:

@@ -8,9 +8,9 @@ import torch
 
 from probes.data.frames import Benchmark
 from probes.encoders.entrants import Entrant
-from probes.errors import ProbeError, nearest
-from probes.probe import Probe, Settings
-from probes.units import PROBES, Place, code_hash, probe, training_part
+from probes.errors import ProbeError, Unfed, nearest
+from probes.probe import Probe, Settings, Task
+from probes.units import PROBES, Place, code_hash, open_task, probe, training_part
 
 SMALLEST = 16
 """Side in px of the smallest images that are scored."""
@@ -88,6 +88,27 @@ def asked_tasks(
     if not asked:
         raise ProbeError(f"no probe can be scored on this data: {' '.join(notes)}")
     return asked, notes
+
+
+def opened_tasks(asked: Sequence[Asked], *, every: bool) -> tuple[list[Asked], dict[Place, Task], list[str]]:
+    """The tasks that their data can feed, opened, and a note on those that they cannot.
+
+    Raises:
+        ProbeError: a probe that was named (not ``every``) is fed by no data.
+    """
+    tasks: dict[Place, Task] = {}
+    starved: dict[str, list[str]] = {}
+    for task in asked:
+        try:
+            tasks[task.place] = open_task(task.place)
+        except Unfed as error:
+            starved.setdefault(str(error), []).append(task.place.probe)
+    fed = {place.probe for place in tasks}
+    for reason, names in starved.items():
+        if not (every and tasks) and not fed.issuperset(names):
+            raise ProbeError(reason)
+    notes = [f"{', '.join(names)}: not scored, because {reason}." for reason, names in starved.items()]
+    return [task for task in asked if task.place in tasks], tasks, notes
 
 
 def instances(asked: Sequence[Asked]) -> dict[str, Probe]:

@@ -8,7 +8,14 @@ class ProbeError(ValueError):
     """Bad input from the user: the message is one sentence that says what, where and how to mend it."""
 
 
-class NoPairs(ProbeError):
+class Unfed(ProbeError):
+    """Data that can be read and cannot feed a probe: nothing to score, or nothing to train on.
+
+    Among several data sets or probes it leaves out one; alone it is an error.
+    """
+
+
+class NoPairs(Unfed):
     """Data that can be read and hold no pair of views to score."""
 
 

@@ -14,6 +14,7 @@ from probes.probe import Row, Task, Unit
 from probes.report import pca_exhibits
 from probes.results.results import Results, versions
 from probes.units import Place, probe
+from probes.words import short_data
 
 _COMMON = ("probe", "data", "item", "scene", "encoder", "layer", "reading", "position", "seed", "failed")
 """Columns of every row, in front."""
@@ -59,7 +60,9 @@ def results_of(
                         "selected": unit.selections,
                     }
                 )
-        said += [*task.benchmark.notes, *tasks[task.place].notes]
+        said += [f"{short_data(task.place.data)}: {note}" for note in task.benchmark.notes]
+        said += tasks[task.place].notes
+    said += _unlearned(asked, rows)
     described = [
         entrant.described(
             sorted({row["layer"] for row in rows if row["encoder"] == entrant.label and row["layer"]})
@@ -78,6 +81,23 @@ def results_of(
         selections=selections,
         probes=instances(asked),
     )
+
+
+def _unlearned(asked: Sequence[Asked], rows: Sequence[Row]) -> list[str]:
+    """Notes on readings that were left out for want of anything to train on."""
+    data: dict[tuple[str, str], list[str]] = {}
+    for task in asked:
+        kind, place = probe(task.place.probe), task.place
+        wanted = getattr(kind.config(task.benchmark, place.settings), "readings", ())
+        taken = {row["reading"] for row in rows if (row["probe"], row["data"]) == (place.probe, place.data)}
+        left = [reading for reading in wanted if reading not in taken]
+        if left and task.train is None:
+            data.setdefault((place.probe, ", ".join(left)), []).append(short_data(place.data))
+    return [
+        f"{name} on {', '.join(where)}: {readings} not scored, because there is nothing to train on; --train-data "
+        "names scenes for it."
+        for (name, readings), where in data.items()
+    ]
 
 
 def _row(place: Place, label: str | None, row: Row) -> Row:

@@ -61,7 +61,7 @@ class SpeedTask(Task):
             "train_scenes": 0,
         }
         self.notes = [
-            f"speed: times are medians of {config.batches} batches of {config.batch} images of {config.size} px "
+            f"Times are medians of {config.batches} batches of {config.batch} images of {config.size} px "
             "already on the device, and differ from machine to machine and from run to run"
         ]
 

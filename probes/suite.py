@@ -22,6 +22,7 @@ from probes.asking import (
     check_readings,
     identity_of,
     instances,
+    opened_tasks,
     probe_names,
     usual_size,
 )
@@ -38,7 +39,6 @@ from probes.units import (
     Job,
     Place,
     one_thread,
-    open_task,
     probe,
     read_unit,
     score_all,
@@ -141,7 +141,8 @@ def run(
         return finished
     with _folder(cache) as kept:
         with one_thread(places[0]):
-            tasks = {task.place: open_task(task.place) for task in asked}
+            asked, tasks, starved = opened_tasks(asked, every="all" in probes)
+        notes += starved
         units = _units(
             asked, tasks, entrants, places, kept, base, workers=workers, batch=batch, progress=progress
         )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from probes.benchmarks.reader import BenchmarkReader, refuse_missing
+from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing
 from probes.data.frames import Benchmark, Frame, FrameList
 from probes.errors import ProbeError
 from shards.sources import colmap
@@ -19,7 +19,7 @@ def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
     try:
         model = colmap.read_model(root)
     except ValueError as error:
-        raise ProbeError(f"data {spec!r}: {error}") from error
+        raise ProbeError(f"data {spec!r}: {error}; the folder holds {found_in(root)}") from error
     missing = [frame.name for frame in model.frames if not frame.path.is_file()]
     refuse_missing(spec, missing, len(model.frames), allow_missing=allow_missing)
     frames = tuple(_frame(frame, root.resolve().name) for frame in model.frames if frame.path.is_file())

@@ -44,7 +44,9 @@ def _open_lists(root: Path, spec: str, allow_missing: bool) -> Benchmark:
     )
     if folder is None:
         raise unlike(
-            spec, f"a list such as {LISTS[0]}.npz in {' or '.join(_FOLDERS[:3])}, or {VIEWS}", found_in(root)
+            spec,
+            f"a list such as {LISTS[0]}.npz (or in {' or '.join(_FOLDERS[1:3])}/), or {VIEWS}",
+            found_in(root),
         )
     indices: dict[str, MegaDepthIndex] = {}
     missing, total = [], len(LISTS)
@@ -67,7 +69,8 @@ def _open_lists(root: Path, spec: str, allow_missing: bool) -> Benchmark:
 def _benchmark(spec: str, split: FrameList, missing: Sequence[str], pictures: Path) -> Benchmark:
     if not split.pairs:
         raise ProbeError(
-            f"data {spec!r}: the photographs and depth maps of no pair are complete below {pictures}"
+            f"data {spec!r}: the photographs and depth maps of no pair are complete below {pictures} "
+            f"({len(missing):,} files are missing, {missing[-1] if missing else 'none'} among them)"
         )
     return Benchmark(
         name="megadepth1500",
@@ -133,6 +136,6 @@ READER = BenchmarkReader(
     layout=f"{{{','.join(LISTS)}}}.npz (or in megadepth_test_1500_scene_info/)\n"
     "Undistorted_SfM/{0015,0022}/images/*.jpg\n"
     "phoenix/S6/zl548/MegaDepth_v1/{0015,0022}/dense0/depths/*.h5\n"
-    "or images/, depths/*.h5, views.txt and pairs.txt",
+    "or: images/, depths/*.h5, views.txt and pairs.txt",
     open=_open,
 )

@@ -19,9 +19,15 @@ class BenchmarkReader:
     where: str
     """Where its users get it."""
     layout: str
-    """What PATH must hold, one entry a line."""
+    """What PATH must hold, one entry a line; ``or: `` begins another form of the whole."""
     open: Callable[[Path, str, bool], Benchmark] = field(repr=False)
     """(root, spec, allow_missing) -> Benchmark. ProbeError where the folder has another form."""
+
+    @property
+    def paths(self) -> list[str]:
+        """The lines of `layout` as whole paths."""
+        lines = self.layout.splitlines()
+        return [f"or PATH/{line[4:]}" if line.startswith("or: ") else f"PATH/{line}" for line in lines]
 
     @property
     def advice(self) -> str:

@@ -183,6 +183,6 @@ READER = BenchmarkReader(
     " scannet_test_pairs_with_gt.txt with ScanNet's frames (scan-net.org)",
     layout="test.npz and intrinsics.npz (or in scannet_test_1500/)\n"
     "sceneXXXX_YY/{color/N.jpg,depth/N.png,pose/N.txt} (or in test/)\n"
-    "or *pairs_with_gt.txt with its pictures (or in images/)",
+    "or: *pairs_with_gt.txt with its pictures (or in images/)",
     open=_open,
 )

@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 import shards
-from probes.benchmarks.reader import BenchmarkReader
+from probes.benchmarks.reader import BenchmarkReader, found_in, unlike
 from probes.data.frames import Benchmark, Frame, FrameList
 from probes.errors import ProbeError
 from shards import format as fmt
@@ -22,6 +22,9 @@ TEST_SCENES = 1024
 
 
 def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
+    if not (root / "manifest.jsonl").is_file():
+        expected = "a shard folder (manifest.jsonl and shards/; other data are written BENCHMARK:PATH)"
+        raise unlike(spec, expected, found_in(root))
     try:
         dataset = shards.open_dataset(root)
     except ValueError as error:

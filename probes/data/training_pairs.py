@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from probes.data.frames import Benchmark
 from probes.data.pairs import Pair, PairConfig, PairSet, choose_pairs, stable_order
-from probes.errors import ProbeError
+from probes.errors import Unfed
 
 HELD_OUT = 0.1
 """Share of the training scenes that are held out, of five scenes or more."""
@@ -41,7 +41,7 @@ def training_pairs(train: Benchmark, scored: PairSet, config: PairConfig) -> Tra
         ProbeError: no training part, no pair in it, or none without scored images.
     """
     if train.train is None:
-        raise ProbeError(
+        raise Unfed(
             f"data {train.spec!r} has nothing to train on: name other scenes with --train-data, or take "
             "readings that need no training"
         )
@@ -50,7 +50,7 @@ def training_pairs(train: Benchmark, scored: PairSet, config: PairConfig) -> Tra
     hashes = chosen.frames.hashes
     kept = [pair for pair in chosen.pairs if not taken & {hashes[pair.a], hashes[pair.b]}]
     if not kept:
-        raise ProbeError(
+        raise Unfed(
             f"all images of the training data {train.spec!r} are also scored: name other scenes with --train-data"
         )
     used = chosen.only(kept)

@@ -25,7 +25,7 @@ from probes.dense.task import (
     shared_config,
 )
 from probes.dense.training import Target, Training, patch_average
-from probes.errors import ProbeError
+from probes.errors import Unfed
 from probes.metrics.dense import ALIGNMENTS, score_depth
 from probes.probe import Metric, Probe, Settings
 
@@ -88,7 +88,7 @@ class DepthTarget(Target):
             if known.any():
                 ends.append(np.quantile(truth[known], [0.01, 0.99]))
         if not ends:
-            raise ProbeError("no training frame has a known depth: name other data with --train-data")
+            raise Unfed("no training frame has a known depth: name other data with --train-data")
         self._overall = np.exp(total.sum() / count.sum())
         mean = np.where(count > 0, np.exp(total / np.maximum(count, 1)), self._overall)
         self._mean = mean.astype(np.float32)
@@ -216,7 +216,7 @@ class DepthProbe(Probe):
     def open(self, benchmark: Benchmark, train: Benchmark | None, config: DepthConfig) -> DenseTask:
         """See `Probe.open`."""
         if train and benchmark.unit and train.unit and train.unit != benchmark.unit:
-            raise ProbeError(
+            raise Unfed(
                 f"{benchmark.spec} measures depth in {benchmark.unit} and {train.spec} in {train.unit}: train on data "
                 "of one unit"
             )

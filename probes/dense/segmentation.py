@@ -25,7 +25,7 @@ from probes.dense.task import (
     shared_config,
 )
 from probes.dense.training import Target, Training, patch_average
-from probes.errors import ProbeError
+from probes.errors import ProbeError, Unfed
 from probes.metrics.dense import (
     class_accuracy_statistic,
     class_pixels,
@@ -183,7 +183,7 @@ class SegmentationProbe(Probe):
         """See `Probe.open`."""
         trained = frames_to_train(self.name, train.train if train else None, _has_labels, "labels")
         if train.classes != benchmark.classes:
-            raise ProbeError(
+            raise Unfed(
                 f"{train.spec} and {benchmark.spec} do not name the same classes ({len(train.classes)} and "
                 f"{len(benchmark.classes)}): train on data with the same labels"
             )

@@ -33,7 +33,7 @@ from probes.dense.training import (
 from probes.encoders.encoder import Encoder, choose_layers
 from probes.encoders.features import FeatureMaps
 from probes.encoders.moments import Moments, channel_moments
-from probes.errors import ProbeError
+from probes.errors import Unfed
 from probes.exhibits import Exhibit
 from probes.probe import BASELINE, Metric, Row, Settings, Task, Unit
 
@@ -129,7 +129,7 @@ class DenseTask(Task):
         trained = [frame for frame in candidates if frame.digest() not in digests]
         dropped = len(candidates) - len(trained)
         if not trained:
-            raise ProbeError("none of the training frames is left: all of them are among the scored ones")
+            raise Unfed("none of the training frames is left: all of them are among the scored ones")
         held = held_out_scenes([frame.scene for frame in trained], config.held_out)
         self.frames = SquareFrames([*scored, *trained], config.size, config.fit)
         self._scored = range(len(scored))
@@ -359,7 +359,7 @@ def frames_to_train(
     found = [frame for frame in train.frames if has_truth(frame)] if train else []
     if not found:
         why = f"have no {truth}" if train and train.frames else "are missing"
-        raise ProbeError(
+        raise Unfed(
             f"{name} trains a head, but training frames {why}: name data with {truth} with --train-data"
         )
     return found

@@ -25,7 +25,7 @@ from probes.data.square import SquareFrames
 from probes.data.training_pairs import TrainingPairs, training_pairs
 from probes.encoders.encoder import Encoder, choose_layers
 from probes.encoders.features import FeatureMaps
-from probes.errors import ProbeError
+from probes.errors import Unfed
 from probes.exhibits import Exhibit
 from probes.matching.linear import LinearConfig
 from probes.matching.pictures import empty_shown, match_exhibits, shown_points
@@ -263,7 +263,7 @@ class MatchingProbe(Probe):
         """Freeze the pairs; images that are scored are never trained on."""
         wants = any(reading in TRAINED for reading in config.readings)
         if wants and train is None and "knn" not in config.readings:
-            raise ProbeError(
+            raise Unfed(
                 f"data {benchmark.spec!r} has nothing to train linear readings on: name other scenes with "
                 "--train-data, or take --readings knn"
             )

@@ -248,7 +248,7 @@ class MultiviewPoseProbe(Probe):
 
     def config(self, benchmark: Benchmark, settings: Settings) -> MultiviewConfig:
         """Standard: 10 frames, a VGGT-like head of 12 blocks; small: the same plan in seconds."""
-        return MultiviewConfig(**shared_config(benchmark, settings, self.name))
+        return MultiviewConfig(**shared_config(benchmark, settings))
 
     def open(
         self, benchmark: Benchmark, train: Benchmark | None, config: MultiviewConfig

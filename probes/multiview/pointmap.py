@@ -256,7 +256,7 @@ class PointmapProbe(Probe):
         """Standard: points of half the pixels' rows and columns; small: 48 x 48 points a frame."""
         small = settings.preset == "small"
         return PointmapConfig(
-            **shared_config(benchmark, settings, self.name),
+            **shared_config(benchmark, settings),
             resolution=48 if small else settings.size // 2,
             icp_distance=_ICP_DISTANCE[benchmark.unit],
             icp_points=4096 if small else 1 << 17,

@@ -19,7 +19,7 @@ from probes.data.sequences import SequenceConfig, choose_sequences
 from probes.data.square import Fit, SquareFrames
 from probes.encoders.encoder import Encoder, choose_layers
 from probes.encoders.features import FeatureMaps
-from probes.errors import ProbeError, nearest
+from probes.errors import Unfed
 from probes.multiview.head import HeadConfig
 from probes.multiview.training import TrainingConfig, predict, train_head
 from probes.probe import Row, Settings, Task, Unit
@@ -54,11 +54,8 @@ class MultiviewConfig:
     training: TrainingConfig
 
 
-def shared_config(benchmark: Benchmark, settings: Settings, name: str) -> dict[str, Any]:
-    """The fields of a `MultiviewConfig` that all its probes fill alike; ProbeError where no reading is left."""
-    if settings.readings is not None and READINGS[0] not in settings.readings:
-        asked = settings.readings[0]
-        raise ProbeError(f"{name} knows no reading {asked!r}{nearest(asked, READINGS)}")
+def shared_config(benchmark: Benchmark, settings: Settings) -> dict[str, Any]:
+    """The fields of a `MultiviewConfig` that all its probes fill alike."""
     small = settings.preset == "small"
     return {
         "size": settings.size,
@@ -108,9 +105,9 @@ class MultiviewTask(Task):
             ProbeError: nothing to score or to train on.
         """
         if train is None or train.train is None:
-            raise ProbeError(
-                f"{name} trains a head, and data {benchmark.spec!r} has nothing to train on: name other scenes "
-                "with --train-data"
+            raise Unfed(
+                f"data {benchmark.spec!r} has nothing to train on: name other scenes with --train-data "
+                f"({name} trains a head)"
             )
         self.config = config
 

@@ -25,7 +25,7 @@ from probes.data.square import SquareFrames
 from probes.data.training_pairs import TrainingPairs, training_pairs
 from probes.encoders.encoder import Encoder, choose_layers
 from probes.encoders.features import FeatureMaps
-from probes.errors import NoPairs, ProbeError
+from probes.errors import NoPairs, Unfed
 from probes.exhibits import Exhibit
 from probes.matching.linear import LinearConfig, LinearProbe, train_linear_heads
 from probes.matching.task import lists_hash, scored_facts, scored_pairs, trained_facts, why_no_points
@@ -338,7 +338,7 @@ class PoseProbe(Probe):
         """Freeze the pairs; images that are scored are never trained on."""
         wants = any(reading in TRAINED for reading in config.readings)
         if wants and train is None and "poselib-mutual" not in config.readings:
-            raise ProbeError(
+            raise Unfed(
                 f"data {benchmark.spec!r} has nothing to train pose readings on: name other scenes with "
                 "--train-data, or take --readings poselib-mutual"
             )

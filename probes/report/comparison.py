@@ -27,12 +27,13 @@ SHOWN = 8
 
 def page(found: Comparison) -> str:
     """The whole page as HTML; it needs no network and no file beside it."""
-    a, b = found.names
+    (a, b), names = found.heads, map(escape, found.names)
+    encoders = f" ({escape(found.pair)})" if found.pair and found.pair not in f"{a} - {b}" else ""
     leading = found.leading()
     items = sum(len(rows) for _, rows in leading)
     body = [
-        f"<header><h1>{breakable(a)} against {breakable(b)}</h1><p class=lead>Every difference is {escape(a)} minus "
-        f"{escape(b)}, on the same items.</p>"
+        f"<header><h1>{breakable(a)} against {breakable(b)}</h1><p class=lead>Every difference is "
+        f"{' minus '.join(names)}{encoders}, on the same items.</p>"
         + facts(
             [
                 (len(leading), plural(len(leading), "headline")),
@@ -49,8 +50,10 @@ def page(found: Comparison) -> str:
 
 
 def _table(found: Comparison) -> str:
-    a, b = map(escape, found.names)
-    heads = ["<th class='name stick'>Probe</th>", "<th class=name>Encoders</th>", "<th class=name>Score</th>"]
+    a, b = map(breakable, found.heads)
+    several = not found.pair
+    heads = ["<th class='name stick'>Probe</th>", "<th class=name>Encoders</th>" if several else ""]
+    heads += ["<th class=name>Score</th>"]
     heads += [f"<th>{a}</th>", f"<th>{b}</th>", "<th>Difference</th>", f"<th class=verdict>{a} is</th>"]
     body = []
     for line in sorted(found.differences, key=lambda line: not line["leads"]):
@@ -59,7 +62,8 @@ def _table(found: Comparison) -> str:
         body.append(
             f"<tr><td class='name stick'>{breakable(line['probe'])}<small>{breakable(short_data(line['data']))}; "
             f"{escape(reading_name(line['reading']))}{position}</small></td>"
-            f"<td class=name>{_encoders(line)}</td><td class=name>{escape(head(metric))}</td>"
+            + (f"<td class=name>{_encoders(line)}</td>" if several else "")
+            + f"<td class=name>{escape(head(metric))}</td>"
             f"<td>{escape(minus(shown(line['a'], metric)))}</td><td>{escape(minus(shown(line['b'], metric)))}</td>"
             f"{difference_cells(line, metric)}</tr>"
         )
@@ -78,12 +82,12 @@ def _section(found: Comparison, line: Row, rows: Sequence[Row]) -> str:
     title = f"{found.probes[line['probe']].title} on {short_data(line['data'])}"
     chart = charts.bar_chart(
         [sign * row["difference"] * metric.scale for row in rows],
-        x_label=f"items, in the order of what {found.names[0]} gains",
+        x_label=f"items, in the order of what {found.heads[0]} gains",
         y_label=f"gain in {metric.label}{f', {metric.unit}' if metric.unit else ''} "
-        f"(upwards: {found.names[0]} is better)",
+        f"(upwards: {found.heads[0]} is better)",
         title=f"{title}: differences item by item",
     )
-    a, b = map(escape, found.names)
+    a, b = map(escape, found.heads)
     ends = [("best", rows[:SHOWN]), ("worst", rows[max(SHOWN, len(rows) - SHOWN) :][::-1])]
     tables = "".join(
         f"<div><h5>Where {a} does {name} against {b}</h5>{_items(found, shown_rows, metric)}</div>"
@@ -100,7 +104,7 @@ def _section(found: Comparison, line: Row, rows: Sequence[Row]) -> str:
 def _items(found: Comparison, rows: Sequence[Row], metric: Metric) -> str:
     heads = [
         "<th class=name>Item</th>",
-        *(f"<th>{escape(name)}</th>" for name in found.names),
+        *(f"<th>{escape(name)}</th>" for name in found.heads),
         "<th>Difference</th>",
     ]
     body = [

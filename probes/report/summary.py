@@ -19,7 +19,7 @@ def header(results: Results) -> str:
     data = dict.fromkeys(task["data"] for task in results.tasks)
     items = sum(task["facts"].get("items", 0) for task in results.tasks)
     probes = dict.fromkeys(task["probe"] for task in results.tasks)
-    missing = sum(len(task["missing"]) for task in results.tasks)
+    missing = len({(task["data"], file) for task in results.tasks for file in task["missing"]})
     said = []
     if missing:
         said.append(

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from probes.probe import BASELINE, Metric, Row
 from probes.results.aggregate import compared
-from probes.results.results import Results
-from probes.words import shown
+from probes.results.results import Results, scene_notes
+from probes.words import short_data, shown
 
 
 def table(results: Results) -> str:
@@ -21,7 +21,8 @@ def table(results: Results) -> str:
             continue
         scenes = max(line["scenes"] for line in mine)
         lines += [
-            f"{probe.title} on {task['data']}: {_counts(mine)}" + (" [95 % over scenes]" * (scenes > 1))
+            f"{probe.title} on {task['data']}: {_counts(mine)}"
+            + (" [95 % interval over scenes]" * (scenes > 1))
         ]
         heads = [f"{m.label}{f' ({m.unit})' if m.unit else ''}" for m in metrics]
         cells = [["reading", "position", "encoder", "layer", *heads]]
@@ -31,10 +32,26 @@ def table(results: Results) -> str:
         )
         for line in sorted(mine, key=lambda line: order.index((line["reading"], line["position"]))):
             layer = "" if line["layer"] is None else str(line["layer"])
-            cells.append([line["reading"], line["position"], line["encoder"], layer])
+            position = "" if line["reading"] == BASELINE else line["position"]
+            cells.append([line["reading"], position, line["encoder"], layer])
             cells[-1] += [with_interval(line, metric) for metric in metrics]
         lines += columns(cells)
-    return "\n".join([*lines, *results.notes])
+    return "\n".join([*lines, *_notes(results)])
+
+
+def _notes(results: Results) -> list[str]:
+    """What a reader must know: of everything first, then of single probes, each note once."""
+    of_tasks: dict[str, list[Row]] = {}
+    for task in results.tasks:
+        for note in task["notes"]:
+            of_tasks.setdefault(note, []).append(task)
+    notes = [*scene_notes(results.tasks), *(note for note in results.notes if note not in of_tasks)]
+    for note, tasks in of_tasks.items():
+        everywhere = [task for task in results.tasks if task["probe"] in {one["probe"] for one in tasks}]
+        names = ", ".join(dict.fromkeys(task["probe"] for task in tasks))
+        data = ", ".join(dict.fromkeys(short_data(task["data"]) for task in tasks))
+        notes.append(f"{names}: {note}" if len(tasks) == len(everywhere) else f"{names} on {data}: {note}")
+    return [f"note: {note}" for note in notes]
 
 
 def columns(cells: Sequence[Sequence[str]]) -> list[str]:

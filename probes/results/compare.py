@@ -15,7 +15,7 @@ from probes.probe import BASELINE, Metric, Probe, Row
 from probes.report.text import columns
 from probes.results.aggregate import Difference, Sample, compared, difference, difference_lines
 from probes.results.files import strict
-from probes.results.results import Results
+from probes.results.results import Results, scene_notes
 from probes.words import short_data, shown
 
 SHOWN = 3
@@ -40,6 +40,21 @@ class Comparison:
     notes: list[str]
     """In what the two were measured differently."""
     probes: Mapping[str, Probe] = field(repr=False)
+
+    @property
+    def heads(self) -> tuple[str, str]:
+        """Of their columns: the last parts of the names, without what both share; A and B where nothing is left."""
+        a, b = (name.rstrip("/").rpartition("/")[2] for name in self.names)
+        folders = [name.partition(":")[::2] for name in (a, b)]
+        if folders[0][0] == folders[1][0] and all(label for _, label in folders):
+            a, b = (label for _, label in folders)
+        return (a, b) if a and b and a != b else ("A", "B")
+
+    @property
+    def pair(self) -> str:
+        """The encoders compared, A minus B, where they are the same ones in all lines; else empty."""
+        found = {encoder_pair(line) for line in self.differences}
+        return found.pop() if len(found) == 1 else ""
 
     def metric(self, line: Row) -> Metric:
         """Of a line."""
@@ -88,6 +103,7 @@ def compare(
         ProbeError: an unknown encoder, or nothing that both scored.
     """
     notes: list[str] = []
+    scored: list[Mapping[str, Any]] = []
     lines: list[tuple[Row, Difference, Metric, bool]] = []
     items: list[Row] = []
     pairs = _encoder_pairs(a, b, encoders)
@@ -105,6 +121,7 @@ def compare(
                     items += _items(of | {"metric": metric.name}, ours, theirs)
         if len(lines) > found:
             notes += _notes(task, other, names, lines[found][1].items)
+            scored.append(task)
     if not lines:
         raise ProbeError(
             f"{names[0]} and {names[1]} share no item of any probe: they were scored on other data"
@@ -115,7 +132,7 @@ def compare(
         commands=(a.command, b.command),
         differences=difference_lines(lines),
         items=items,
-        notes=notes,
+        notes=[*notes, *scene_notes(scored)],
         probes=a.probes,
     )
 
@@ -134,28 +151,17 @@ def compare_folders(a: str, b: str, probes: Mapping[str, Probe]) -> Comparison:
 
 def text(found: Comparison) -> str:
     """For a terminal: the scores of both sides, and the items that differ most."""
-    lines = [f"{found.names[0]} minus {found.names[1]}, on the items that both were scored on", *found.notes]
-    cells = [
-        [
-            "probe",
-            "data",
-            "reading",
-            "position",
-            "encoders",
-            "score",
-            *found.names,
-            "difference",
-            "p",
-            "verdict",
-        ]
-    ]
+    lines = [f"{found.names[0]} minus {found.names[1]}, on the items that both were scored on"]
+    lines += [f"note: {note}" for note in found.notes]
+    several = [] if found.pair else ["encoders"]
+    heads = [*found.heads, "difference", "p", f"{found.heads[0]} is"]
+    cells = [["probe", "data", "reading", "position", *several, "score", *heads]]
     for line in found.differences:
         metric = found.metric(line)
-        cells.append(
-            [line["probe"], short_data(line["data"]), line["reading"], line["position"], _encoders(line)]
-        )
+        cells.append([line["probe"], short_data(line["data"]), line["reading"], line["position"]])
+        cells[-1] += [encoder_pair(line) for _ in several]
         cells[-1] += [
-            metric.label,
+            f"{metric.label} ({metric.unit})" if metric.unit else metric.label,
             shown(line["a"], metric),
             shown(line["b"], metric),
             _interval(line, metric),
@@ -168,11 +174,11 @@ def text(found: Comparison) -> str:
         differing = [row for row in rows if row["difference"] != 0]
         if not differing:
             continue
-        lines.append(
-            f"{line['probe']} on {line['data']}: items with the largest differences of {metric.label}"
-        )
+        whose = "" if found.pair else f" ({encoder_pair(line)})"
+        where = f"{line['probe']} on {short_data(line['data'])}{whose}"
+        lines.append(f"{where}: items with the largest differences of {metric.label}")
         most = differing[:SHOWN] + differing[max(SHOWN, len(differing) - SHOWN) :]
-        cells = [["item", *found.names, "difference"]]
+        cells = [["item", *found.heads, "difference"]]
         cells += [
             [
                 row["item"],
@@ -275,7 +281,8 @@ def _notes(
     return notes
 
 
-def _encoders(line: Row) -> str:
+def encoder_pair(line: Row) -> str:
+    """The encoders of a line, A minus B, or the one name that both have."""
     return line["encoder"] if line["encoder"] == line["minus"] else f"{line['encoder']} - {line['minus']}"
 
 

@@ -33,6 +33,7 @@ from probes.results.aggregate import (
 from probes.results.files import FORMAT, changed, identity_hash, loose, stored, strict
 from probes.results.rows import columns, read_csv, to_csv
 from probes.statistics import reliability
+from probes.words import short_data
 
 
 @dataclass(kw_only=True)
@@ -261,12 +262,13 @@ class Results:
             for row in part.rows:
                 fresh.setdefault((row["probe"], row["data"], row["encoder"]), []).append(row)
             units = fresh | units
+        probes = {name: probe for part in parts for name, probe in part.probes.items()}
         return cls(
             identity={"joined": [part.identity for part in parts]},
             encoders=list(encoders.values()),
-            tasks=list(tasks.values()),
+            tasks=[task for name in probes for task in tasks.values() if task["probe"] == name],
             rows=[row for rows in units.values() for row in rows],
-            probes={name: probe for part in parts for name, probe in part.probes.items()},
+            probes=probes,
             notes=list(dict.fromkeys(note for part in parts for note in part.notes)),
             versions={name: version for part in parts for name, version in part.versions.items()},
             command="\n".join(part.command for part in parts if part.command) or None,
@@ -342,14 +344,14 @@ def versions() -> dict[str, str]:
 
 
 def scene_notes(tasks: Iterable[Mapping[str, Any]]) -> list[str]:
-    """What must be said about intervals over few scenes, once for each data set."""
-    notes: dict[str, None] = {}
+    """What must be said about intervals over few scenes, with the data sets of which it is true."""
+    data: dict[str, dict[str, None]] = {}
     for task in tasks:
         scenes = task["facts"].get("scenes")
         text = reliability(scenes) if isinstance(scenes, int) and scenes > 0 else ""
         if text:
-            notes[f"{task['data']}: {text}."] = None
-    return list(notes)
+            data.setdefault(text, {})[short_data(task["data"])] = None
+    return [f"{', '.join(names)}: {text}." for text, names in data.items()]
 
 
 def read_finished(

@@ -9,6 +9,7 @@ import pytest
 
 from probes.errors import ProbeError
 from probes.results.results import Results, read_finished, scene_notes
+from probes.words import short_data
 from tests.probes.made_results import DATA, PROBES, encoder, matching_rows, results, task
 
 
@@ -218,7 +219,7 @@ def test_joined_results_of_other_lists_or_one_name_for_two_are_refused() -> None
 def test_few_scenes_are_said_once_a_data_set() -> None:
     facts = {"scenes": 2}
     notes = scene_notes([task("matching", facts=facts), task("pose", facts=facts), task("pose", data="many")])
-    assert notes == [f"{DATA}: only 2 scenes: the interval is unreliable."]
+    assert notes == [f"{short_data(DATA)}: only 2 scenes: the interval is unreliable."]
 
 
 def test_a_full_disk_leaves_the_old_file_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
