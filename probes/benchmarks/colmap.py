@@ -1,6 +1,5 @@
 """A COLMAP model with its photographs as a benchmark: one scene, true correspondences from its tracks."""
 
-import hashlib
 from functools import partial
 from pathlib import Path
 
@@ -8,18 +7,27 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing
+from probes.benchmarks.picture_files import digest_of
+from probes.benchmarks.reader import BenchmarkReader, found_in, refuse_missing, unlike
 from probes.data.frames import Benchmark, Frame, FrameList
 from probes.errors import ProbeError
 from shards.sources import colmap
 from shards.sources.colmap import ColmapFrame
 
+_PLACES = ("sparse/0", "sparse", ".")
+"""Where in the folder a model may be."""
+
 
 def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
+    if not any(_holds_model(root / place) for place in _PLACES):
+        expected = (
+            "a COLMAP model (cameras and images, .bin or .txt) in sparse/0, sparse or the folder itself"
+        )
+        raise unlike(spec, expected, found_in(root))
     try:
         model = colmap.read_model(root)
     except ValueError as error:
-        raise ProbeError(f"data {spec!r}: {error}; the folder holds {found_in(root)}") from error
+        raise ProbeError(f"data {spec!r}: {error}") from error
     missing = [frame.name for frame in model.frames if not frame.path.is_file()]
     refuse_missing(spec, missing, len(model.frames), allow_missing=allow_missing)
     frames = tuple(_frame(frame, root.resolve().name) for frame in model.frames if frame.path.is_file())
@@ -37,6 +45,13 @@ def _open(root: Path, spec: str, allow_missing: bool) -> Benchmark:
     )
 
 
+def _holds_model(folder: Path) -> bool:
+    return any(
+        (folder / f"cameras{kind}").is_file() and (folder / f"images{kind}").is_file()
+        for kind in (".bin", ".txt")
+    )
+
+
 def _frame(frame: ColmapFrame, scene: str) -> Frame:
     height, width = frame.camera_size
     order = np.argsort(frame.points, kind="stable")
@@ -46,15 +61,11 @@ def _frame(frame: ColmapFrame, scene: str) -> Frame:
         height=height,
         width=width,
         image=partial(_photograph, frame),
-        digest=partial(_digest, frame.path),
+        digest=digest_of(frame.path),
         intrinsics=frame.intrinsics,
         world_to_camera=frame.world_to_camera,
         tracks=(frame.points[order], frame.xy[order]),
     )
-
-
-def _digest(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _photograph(frame: ColmapFrame) -> NDArray[np.uint8]:

@@ -31,10 +31,7 @@ def _forget() -> None:
     benchmarks.open_benchmark.cache_clear()
 
 
-@pytest.mark.parametrize(
-    "name",
-    [name for name in benchmarks.NAMES if (Path(benchmarks.__file__).parent / f"{name}.py").is_file()],
-)
+@pytest.mark.parametrize("name", benchmarks.NAMES)
 def test_every_reader_says_what_it_reads_and_where_it_comes_from(name: str) -> None:
     found = benchmarks.reader(name)
     assert found.title and found.where and found.layout and callable(found.open)
@@ -70,6 +67,16 @@ def test_what_was_opened_is_not_opened_again(tmp_path: Path, opened: list) -> No
 def test_what_cannot_be_opened_is_refused_in_one_sentence(spec: str, message: str) -> None:
     with pytest.raises(ProbeError, match=message) as caught:
         benchmarks.open_benchmark(spec)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", benchmarks.NAMES)
+def test_a_folder_of_another_form_is_refused_with_what_was_expected_and_found(
+    name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "holiday.jpg").touch()
+    with pytest.raises(ProbeError, match=r"^data .*: expected .*, found holiday.jpg$") as caught:
+        benchmarks.open_benchmark(f"{name}:{tmp_path}")
     assert "\n" not in str(caught.value)
 
 
