@@ -1,3 +1,5 @@
+"""ADE20K: classes counted from 0, the list against the disk, and what is refused."""
+
 from pathlib import Path
 
 import numpy as np
@@ -5,12 +7,14 @@ import pytest
 from PIL import Image
 
 from probes.benchmarks import ade20k as reader
-from probes.benchmarks import open_benchmark
-from probes.data.frames import IGNORED, Benchmark
+from probes.data.frames import IGNORED
 from probes.data.square import SquareFrames
 from probes.errors import ProbeError
+from tests.probes.benchmarks.opening import opener
 from tests.trees import ade20k
 from tests.trees.world import render_world
+
+opened = opener("ade20k")
 
 Tree = tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]]
 
@@ -18,11 +22,6 @@ Tree = tuple[Path, dict[str, tuple[np.ndarray, np.ndarray]]]
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     return tmp_path, ade20k.write(tmp_path, render_world(6, size=(36, 48)))
-
-
-def opened(root: Path, *, allow_missing: bool = False) -> Benchmark:
-    open_benchmark.cache_clear()
-    return open_benchmark(f"ade20k:{root}", allow_missing=allow_missing)
 
 
 def test_pictures_and_classes_are_the_files_own_counted_from_0(tree: Tree) -> None:

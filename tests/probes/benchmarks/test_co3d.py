@@ -1,3 +1,5 @@
+"""CO3D: true warps, ten frames a sequence whatever else is there, masks, and what is refused."""
+
 import gzip
 import json
 from pathlib import Path
@@ -6,12 +8,13 @@ import numpy as np
 import pytest
 
 from probes.benchmarks import co3d as reader
-from probes.benchmarks import open_benchmark
-from probes.data.frames import Benchmark
 from probes.errors import ProbeError
+from tests.probes.benchmarks.opening import opener
 from tests.trees import co3d
 from tests.trees.proof import benchmark_pixel_error, benchmark_warp_error
 from tests.trees.world import View, render_world
+
+opened = opener("co3d")
 
 
 @pytest.fixture
@@ -19,11 +22,6 @@ def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, dict[st
     monkeypatch.setattr(reader, "CATEGORIES", ("apple", "teddybear"))
     worlds = [render_world(12, size=(36, 48), seed=seed) for seed in (0, 1)]
     return tmp_path, co3d.write_test_set(tmp_path, *worlds)
-
-
-def opened(root: Path, *, allow_missing: bool = False) -> Benchmark:
-    open_benchmark.cache_clear()
-    return open_benchmark(f"co3d:{root}", allow_missing=allow_missing)
 
 
 def test_warps_and_pixels_are_the_worlds(tree: tuple[Path, dict[str, View]]) -> None:

@@ -1,3 +1,5 @@
+"""A COLMAP model: true tracks, photographs in their cameras' pixels, and what is refused."""
+
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""Draws from names: distinct, frozen, even, and the same in any order."""
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st

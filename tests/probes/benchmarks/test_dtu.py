@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from probes.benchmarks import dtu as reader
-from probes.benchmarks import open_benchmark
-from probes.data.frames import Benchmark
 from probes.errors import ProbeError
+from tests.probes.benchmarks.opening import opener
 from tests.trees import dtu, proof
 from tests.trees.world import View
+
+opened = opener("dtu")
 
 Tree = tuple[Path, dict[str, View]]
 
@@ -33,10 +34,6 @@ def _only_those(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def copy(tree: Tree, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tree[0], tmp_path / "tree"))
-
-
-def opened(root: Path, *, allow_missing: bool = False) -> Benchmark:
-    return open_benchmark.__wrapped__(f"dtu:{root}", allow_missing=allow_missing)
 
 
 def test_cameras_and_depth_warp_as_the_world_does(tree: Tree) -> None:

@@ -10,11 +10,13 @@ import pytest
 from PIL import Image
 
 from probes.benchmarks import eth3d as reader
-from probes.benchmarks import open_benchmark
-from probes.data.frames import Benchmark, FrameList
+from probes.data.frames import FrameList
 from probes.errors import ProbeError
+from tests.probes.benchmarks.opening import opener
 from tests.trees import eth3d, proof
 from tests.trees.world import View
+
+opened = opener("eth3d")
 
 Tree = tuple[Path, dict[str, View]]
 
@@ -34,10 +36,6 @@ def _only_this(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def copy(tree: Tree, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tree[0], tmp_path / "tree"))
-
-
-def opened(root: Path, *, allow_missing: bool = False) -> Benchmark:
-    return open_benchmark.__wrapped__(f"eth3d:{root}", allow_missing=allow_missing)
 
 
 def away_from_edges(frames: FrameList, views: Mapping[str, View]) -> FrameList:

@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from probes.benchmarks import hpatches as reader
 from probes.benchmarks import open_benchmark
 from probes.data.correspondences import Correspondent
-from probes.data.frames import Benchmark
 from probes.data.square import SquareFrames
 from probes.errors import ProbeError
+from tests.probes.benchmarks.opening import opener
 from tests.trees import hpatches
+
+opened = opener("hpatches", allow_missing=True)
 
 Tree = tuple[Path, dict[str, np.ndarray]]
 
@@ -34,10 +36,6 @@ def copy(tree: Tree, tmp_path: Path) -> Path:
 def _only_those(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if the tree's sequences were all."""
     monkeypatch.setattr(reader, "SEQUENCES", hpatches.SEQUENCES)
-
-
-def opened(root: Path) -> Benchmark:
-    return open_benchmark.__wrapped__(f"hpatches:{root}", allow_missing=True)
 
 
 def test_points_go_where_the_true_homography_takes_them(tree: Tree) -> None:

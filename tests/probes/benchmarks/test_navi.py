@@ -1,3 +1,5 @@
+"""NAVI: true warps, frozen pairs, disparity as depth, large pictures reduced, and what is refused."""
+
 import json
 from pathlib import Path
 
@@ -6,12 +8,13 @@ import pytest
 from PIL import Image
 
 from probes.benchmarks import navi as reader
-from probes.benchmarks import open_benchmark
-from probes.data.frames import Benchmark
 from probes.errors import ProbeError
+from tests.probes.benchmarks.opening import opener
 from tests.trees import navi
 from tests.trees.proof import benchmark_pixel_error, benchmark_warp_error
 from tests.trees.world import View, render_world
+
+opened = opener("navi")
 
 VIEWS = 9
 
@@ -20,11 +23,6 @@ VIEWS = 9
 def tree(tmp_path: Path) -> tuple[Path, dict[str, View]]:
     worlds = [render_world(VIEWS, size=(54, 72), centred=True, seed=seed) for seed in (0, 1)]
     return tmp_path, navi.write(tmp_path, *worlds)
-
-
-def opened(root: Path, *, allow_missing: bool = False) -> Benchmark:
-    open_benchmark.cache_clear()
-    return open_benchmark(f"navi:{root}", allow_missing=allow_missing)
 
 
 def test_warps_and_pixels_are_the_worlds(tree: tuple[Path, dict[str, View]]) -> None:

@@ -1,3 +1,5 @@
+"""NYU Depth v2: the file's own pixels and raw depth, Eigen's crop, the toolbox's camera, and what is refused."""
+
 import sys
 from pathlib import Path
 
@@ -7,12 +9,13 @@ import pytest
 import scipy.io
 
 from probes.benchmarks import nyu as reader
-from probes.benchmarks import open_benchmark
-from probes.data.frames import Benchmark
 from probes.data.square import SquareFrames
 from probes.errors import ProbeError
+from tests.probes.benchmarks.opening import opener
 from tests.trees import nyu
 from tests.trees.world import render_world
+
+opened = opener("nyu")
 
 Tree = tuple[Path, np.ndarray, np.ndarray]
 
@@ -20,11 +23,6 @@ Tree = tuple[Path, np.ndarray, np.ndarray]
 @pytest.fixture
 def tree(tmp_path: Path) -> Tree:
     return tmp_path, *nyu.write(tmp_path, render_world(6, size=nyu.SIZE))
-
-
-def opened(root: Path, *, allow_missing: bool = False) -> Benchmark:
-    open_benchmark.cache_clear()
-    return open_benchmark(f"nyu:{root}", allow_missing=allow_missing)
 
 
 def test_pixels_and_raw_depth_are_the_files_own(tree: Tree) -> None:

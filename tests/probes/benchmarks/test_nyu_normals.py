@@ -1,21 +1,19 @@
+"""Normals of NYU: those of planes, signs read off the data, and files that are missing or wrong."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from probes.benchmarks import open_benchmark
 from probes.benchmarks.nyu import INTRINSICS
 from probes.benchmarks.nyu_normals import agreeing_signs, normals_of_depth
-from probes.data.frames import Benchmark
 from probes.errors import ProbeError
+from tests.probes.benchmarks.opening import opener
 from tests.trees import nyu
 from tests.trees.world import render_world
 
-
-def opened(root: Path, *, allow_missing: bool = False) -> Benchmark:
-    open_benchmark.cache_clear()
-    return open_benchmark(f"nyu:{root}", allow_missing=allow_missing)
+opened = opener("nyu")
 
 
 def plane(normal: np.ndarray, distance: float = 2.0) -> np.ndarray:

@@ -1,3 +1,5 @@
+"""Picture files: pixels as they are stored or upright, sizes, hashes, and errors that name the file."""
+
 import hashlib
 from pathlib import Path
 

@@ -1,3 +1,5 @@
+"""What readers say of missing files and of folders of another form."""
+
 from pathlib import Path
 
 import pytest

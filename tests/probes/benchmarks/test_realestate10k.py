@@ -1,16 +1,19 @@
+"""RealEstate10K: true cameras, ten frames a clip whatever videos are gone, and what is refused."""
+
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from probes.benchmarks import open_benchmark
 from probes.benchmarks import realestate10k as reader
 from probes.benchmarks.draws import draw_frames
-from probes.data.frames import Benchmark
 from probes.errors import ProbeError
+from tests.probes.benchmarks.opening import opener
 from tests.trees import realestate10k
 from tests.trees.proof import benchmark_pixel_error, benchmark_point_error
 from tests.trees.world import View, render_world
+
+opened = opener("realestate10k", allow_missing=True)
 
 TEST, ELSEWHERE = f"test/{realestate10k.TEST}", f"test/{realestate10k.ELSEWHERE}"
 GONE, SHORT = f"test/{realestate10k.GONE}", f"test/{realestate10k.SHORT}"
@@ -22,11 +25,6 @@ Tree = tuple[Path, dict[str, View]]
 def tree(tmp_path: Path) -> Tree:
     world, trained = (render_world(12, size=(36, 48), seed=seed) for seed in (0, 1))
     return tmp_path, realestate10k.write_test_set(tmp_path, world, trained)
-
-
-def opened(root: Path, *, allow_missing: bool = True) -> Benchmark:
-    open_benchmark.cache_clear()
-    return open_benchmark(f"realestate10k:{root}", allow_missing=allow_missing)
 
 
 def test_cameras_put_the_worlds_points_where_the_views_see_them(

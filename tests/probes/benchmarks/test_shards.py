@@ -1,3 +1,5 @@
+"""Shard folders: the chunks' own truth, scenes in a frozen order, and what is refused."""
+
 from pathlib import Path
 from typing import Literal
 

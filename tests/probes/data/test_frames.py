@@ -1,3 +1,5 @@
+"""Lists of frames: what their hash sees, and that they say what they are without reading a pixel."""
+
 from dataclasses import replace
 
 import numpy as np

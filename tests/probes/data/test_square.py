@@ -1,3 +1,5 @@
+"""Squares: points, pixels, depth, labels and intrinsics go the same way, out and back."""
+
 import dataclasses
 from collections.abc import Callable
 

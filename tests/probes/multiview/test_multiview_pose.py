@@ -14,22 +14,14 @@ from probes.benchmarks import open_benchmark
 from probes.data.frames import Benchmark, FrameList
 from probes.errors import ProbeError
 from probes.metrics.pose import absolute_trajectory_error, camera_centres
-from probes.multiview.head import HeadConfig
 from probes.multiview.multiview_pose import PROBE, MultiviewPoseTask
 from probes.multiview.task import Prediction
-from probes.multiview.training import TrainingConfig
 from probes.probe import Row, Settings
+from tests.probes.multiview.quick import QUICK
 from tests.probes.truth import NamedEncoder, noise_maps, true_maps
 
 CPU = torch.device("cpu")
 SMALL = Settings(size=64, preset="small")
-QUICK = TrainingConfig(
-    head=HeadConfig(width=16, depth=2, heads=2, match_width=64, grid=8, cells=2),
-    steps=60,
-    frames=9,
-    views=(3, 3),
-    lr=5e-3,
-)
 
 
 @pytest.fixture(scope="module")

@@ -12,22 +12,14 @@ from scipy.spatial.transform import Rotation
 from probes.benchmarks import open_benchmark
 from probes.data.frames import Benchmark, FrameList
 from probes.errors import ProbeError
-from probes.multiview.head import HeadConfig
 from probes.multiview.pointmap import PROBE, PointmapTask
 from probes.multiview.task import Prediction
-from probes.multiview.training import TrainingConfig
 from probes.probe import Row, Settings
+from tests.probes.multiview.quick import QUICK
 from tests.probes.truth import NamedEncoder, noise_maps, true_points
 
 CPU = torch.device("cpu")
 SMALL = Settings(size=64, preset="small")
-QUICK = TrainingConfig(
-    head=HeadConfig(width=16, depth=2, heads=2, match_width=64, grid=8, cells=2),
-    steps=30,
-    frames=9,
-    views=(3, 3),
-    lr=5e-3,
-)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +30,9 @@ def benchmark(rendered: Path) -> Benchmark:
 @pytest.fixture(scope="module")
 def task(benchmark: Benchmark) -> PointmapTask:
     return PROBE.open(
-        benchmark, benchmark, replace(PROBE.config(benchmark, SMALL), training=QUICK, sequences=3)
+        benchmark,
+        benchmark,
+        replace(PROBE.config(benchmark, SMALL), training=replace(QUICK, steps=30), sequences=3),
     )
 
 

@@ -14,9 +14,8 @@ from probes.benchmarks import open_benchmark
 from probes.data.correspondences import Correspondent
 from probes.data.sequences import SequenceConfig, SequenceSet, choose_sequences
 from probes.metrics.correspondence import patch_of
-from probes.multiview.head import HeadConfig, Reading
+from probes.multiview.head import Reading
 from probes.multiview.training import (
-    TrainingConfig,
     Truth,
     _draw,
     _trained,
@@ -28,15 +27,9 @@ from probes.multiview.training import (
     train_head,
     true_matches,
 )
+from tests.probes.multiview.quick import QUICK
 from tests.probes.truth import NamedEncoder, true_maps
 
-QUICK = TrainingConfig(
-    head=HeadConfig(width=16, depth=2, heads=2, match_width=64, grid=8, cells=2),
-    steps=60,
-    frames=9,
-    views=(3, 3),
-    lr=5e-3,
-)
 CPU = torch.device("cpu")
 
 
