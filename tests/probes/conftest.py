@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from probes.benchmarks import open_benchmark
+from probes.data.frames import Benchmark
 from shards.convert import Conversion, convert_scene
 from shards.sources import scenes
 from shards.writer import DatasetWriter
@@ -34,3 +36,9 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 writer.add(chunk)
         writer.finish({})
     return out
+
+
+@pytest.fixture(scope="session")
+def benchmark(rendered: Path) -> Benchmark:
+    """The rendered dataset, opened."""
+    return open_benchmark(str(rendered))

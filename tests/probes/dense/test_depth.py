@@ -20,11 +20,6 @@ from tests.trees import nyu
 from tests.trees.world import render_world
 
 
-@pytest.fixture(scope="module")
-def benchmark(rendered: Path) -> Benchmark:
-    return open_benchmark(str(rendered))
-
-
 def target(benchmark: Benchmark, truths: list[np.ndarray] | None = None, **changes: Any) -> DepthTarget:
     config = PROBE.config(benchmark, Settings(size=8, preset="small"))
     changes = {"range": (1.0, 9.0), "bins": 5, "spacing": "linear"} | changes

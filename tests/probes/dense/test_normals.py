@@ -1,24 +1,17 @@
 """The normals probe: which truth it takes, its loss, and its guesses."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from probes.benchmarks import open_benchmark
 from probes.data.frames import Benchmark
 from probes.dense.depth_normals import normals_from_depth
 from probes.dense.normals import PROBE, NormalsTarget
 from probes.metrics.dense import angles_between
 from probes.probe import Settings
 from tests.trees.world import observe, pixel_grid, project, render_world, unproject
-
-
-@pytest.fixture(scope="module")
-def benchmark(rendered: Path) -> Benchmark:
-    return open_benchmark(str(rendered))
 
 
 def test_own_normals_go_before_those_made_of_depth(benchmark: Benchmark) -> None:

@@ -23,11 +23,6 @@ from tests.trees.world import render_world
 MIOU = PROBE.metrics[0]
 
 
-@pytest.fixture(scope="module")
-def benchmark(rendered: Path) -> Benchmark:
-    return open_benchmark(str(rendered))
-
-
 def frames(labels: np.ndarray, mask: np.ndarray | None = None) -> SquareFrames:
     one = Frame(
         name="scene/f",

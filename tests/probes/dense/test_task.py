@@ -3,14 +3,12 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from probes.benchmarks import open_benchmark
 from probes.data.frames import Benchmark, Frame
 from probes.dense import depth, normals, segmentation
 from probes.dense.task import DenseTask, held_out_scenes, spread
@@ -25,11 +23,6 @@ PROBES: list[Probe] = [depth.PROBE, normals.PROBE, segmentation.PROBE]
 QUICK = Training(steps=80, batch=8, lr=3e-2, weight_decay=0.0)
 DPT = Training(steps=6, batch=4, lr=1e-2, weight_decay=0.0)
 GRID = (8, 8)
-
-
-@pytest.fixture(scope="module")
-def benchmark(rendered: Path) -> Benchmark:
-    return open_benchmark(str(rendered))
 
 
 @pytest.fixture(scope="module")

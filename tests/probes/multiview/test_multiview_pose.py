@@ -3,14 +3,12 @@
 from collections.abc import Callable
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from probes.benchmarks import open_benchmark
 from probes.data.frames import Benchmark, FrameList
 from probes.errors import ProbeError
 from probes.metrics.pose import absolute_trajectory_error, camera_centres
@@ -22,11 +20,6 @@ from tests.probes.truth import NamedEncoder, noise_maps, true_maps
 
 CPU = torch.device("cpu")
 SMALL = Settings(size=64, preset="small")
-
-
-@pytest.fixture(scope="module")
-def benchmark(rendered: Path) -> Benchmark:
-    return open_benchmark(str(rendered))
 
 
 @pytest.fixture(scope="module")

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.transform import Rotation
 
-from probes.benchmarks import open_benchmark
 from probes.data.frames import Benchmark, FrameList
 from probes.errors import ProbeError
 from probes.multiview.pointmap import PROBE, PointmapTask
@@ -20,11 +18,6 @@ from tests.probes.truth import NamedEncoder, noise_maps, true_points
 
 CPU = torch.device("cpu")
 SMALL = Settings(size=64, preset="small")
-
-
-@pytest.fixture(scope="module")
-def benchmark(rendered: Path) -> Benchmark:
-    return open_benchmark(str(rendered))
 
 
 @pytest.fixture(scope="module")
