@@ -45,7 +45,12 @@ def _notes(results: Results) -> list[str]:
     for task in results.tasks:
         for note in task["notes"]:
             of_tasks.setdefault(note, []).append(task)
-    notes = [*scene_notes(results.tasks), *(note for note in results.notes if note not in of_tasks)]
+    missing = {task["data"]: task["missing"] for task in results.tasks if task["missing"]}
+    notes = [
+        f"{short_data(data)}: files missing: {len(files):,}; what they belong to was left out (listed in the report)."
+        for data, files in missing.items()
+    ]
+    notes += [*scene_notes(results.tasks), *(note for note in results.notes if note not in of_tasks)]
     for note, tasks in of_tasks.items():
         everywhere = [task for task in results.tasks if task["probe"] in {one["probe"] for one in tasks}]
         names = ", ".join(dict.fromkeys(task["probe"] for task in tasks))
