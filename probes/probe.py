@@ -10,6 +10,7 @@ after a kill; tables, intervals and tests are made of their rows by `probes.stat
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from math import inf
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -61,6 +62,12 @@ class Metric:
     def source(self) -> str:
         """The rows' column it is made of."""
         return self.column or self.name
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Stored values that no score can pass: those of a share or an angle."""
+        most = {"%": 100, "°": 180}.get(self.unit)
+        return (-inf, inf) if most is None else (0.0, most / self.scale)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,11 +153,19 @@ def table_line(key: tuple, rows: Sequence[Row], metrics: Sequence[Metric]) -> Ro
         interval = statistics.interval(found.flat, found.scenes, found.statistic)
         by_seed = found.by_seed
         spread = float(by_seed.std(ddof=1)) if len(by_seed) > 1 and np.isfinite(by_seed).all() else None
-        line |= {name: number(interval.mean), f"{name}_lo": number(interval.lo)}
-        line |= {f"{name}_hi": number(interval.hi), f"{name}_seed_sd": spread}
+        lo, hi = (_within(number(end), metric) for end in (interval.lo, interval.hi))
+        line |= {name: number(interval.mean), f"{name}_lo": lo, f"{name}_hi": hi, f"{name}_seed_sd": spread}
         if len(found.items) != line["items"]:
             line[f"{name}_items"] = len(found.items)
     return line
+
+
+def _within(end: float | None, metric: Metric) -> float | None:
+    """An end of an interval: widened for few scenes it may pass what no score can. Failures stay infinite."""
+    if end is None or not isfinite(end):
+        return end
+    least, most = metric.bounds
+    return min(max(end, least), most)
 
 
 def compared(probe: Probe) -> list[Metric]:

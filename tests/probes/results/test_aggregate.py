@@ -74,6 +74,17 @@ def test_one_scene_has_no_interval() -> None:
     assert (found["epe"], found["epe_lo"], found["epe_hi"]) == (1.5, None, None)
 
 
+@pytest.mark.parametrize(("unit", "scale", "most"), [("%", 100, 1.0), ("°", 1, 180.0)])
+def test_interval_stays_where_scores_can_be(unit: str, scale: float, most: float) -> None:
+    share = Metric(name="share", label="share", unit=unit, scale=scale)
+    rows = [row(f"{scene}1", share=most * value) for scene, value in zip("abcd", (0.4, 1, 1, 1), strict=True)]
+    found = line(rows, share)
+    assert found["share_lo"] < 0.85 * most and found["share_hi"] == most
+    assert line(rows, replace(share, unit="px"))["share_hi"] > most
+    lost = line([*rows, row("e1", share=math.inf)], share)
+    assert lost["share"] == lost["share_hi"] == math.inf
+
+
 def test_lists_reach_the_statistic_as_columns() -> None:
     def iou(values: np.ndarray, weights: np.ndarray) -> np.ndarray:
         sums = weights @ values
