@@ -91,7 +91,6 @@ def extract(
     *,
     cache: Path | None = None,
     batch: int = 32,
-    progress: bool = False,
 ) -> dict[int, FeatureMaps]:
     """Features of all images for the given layers: one forward pass an image, none for those in the cache.
 
@@ -101,13 +100,12 @@ def extract(
         layers: block numbers from 1.
         cache: folder of the cache; None keeps everything in memory.
         batch: images a forward pass.
-        progress: show a bar on stderr.
 
     Raises:
         ProbeError: the cache cannot be written or holds other features under this name, or features are not finite.
     """
     if cache is not None:
-        fill(encoder, images, layers, cache=cache, batch=batch, progress=progress)
+        fill(encoder, images, layers, cache=cache, batch=batch)
         folders = _folders(cache, encoder, images, layers)
         return {layer: _maps([f.file(name) for name in images.hashes]) for layer, f in folders.items()}
     kept: dict[int, dict[str, NDArray]] = {layer: {} for layer in layers}
@@ -115,7 +113,7 @@ def extract(
     def keep(layer: int, name: str, value: NDArray) -> None:
         kept[layer][name] = value
 
-    _encode(encoder, images, _first_indices(images), layers, keep, batch, progress)
+    _encode(encoder, images, _first_indices(images), layers, keep, batch, progress=False)
     return {layer: FeatureMaps([found[name] for name in images.hashes]) for layer, found in kept.items()}
 
 
@@ -150,7 +148,7 @@ def fill(
     mine = list(_first_indices(images).items())[part[0] :: part[1]]
     todo = {name: index for name, index in mine if not all(f.holds(name) for f in folders.values())}
     store = lambda layer, name, value: folders[layer].write(name, value)  # noqa: E731
-    _encode(encoder, images, todo, layers, store, batch, progress)
+    _encode(encoder, images, todo, layers, store, batch, progress=progress)
     return len(todo)
 
 
@@ -229,6 +227,7 @@ def _encode(
     layers: Sequence[int],
     store: Store,
     batch: int,
+    *,
     progress: bool,
 ) -> None:
     """Encode images in batches and store their maps; decoding runs two batches ahead, storing one behind."""

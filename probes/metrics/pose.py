@@ -103,12 +103,6 @@ def recall_statistic(threshold: float) -> Statistic:
     return statistic
 
 
-def recall(errors: NDArray, threshold: float) -> float:
-    """`recall_statistic` of errors (n,) as they are."""
-    errors = np.asarray(errors, np.float64)
-    return float(recall_statistic(threshold)(errors, np.ones((1, len(errors))))[0])
-
-
 def median_statistic(values: NDArray, weights: NDArray) -> NDArray:
     """The median of values (n,), each repeated as often as its weight in a row of (m, n) says; it may be infinite."""
     order = np.argsort(values, kind="stable")

@@ -72,15 +72,15 @@ def noise_maps(count: int, grid: tuple[int, int], channels: int = 64, seed: int 
     return FeatureMaps([rng.normal(size=(*grid, channels)).astype(np.float32) for _ in range(count)])
 
 
-def constant_maps(count: int, grid: tuple[int, int], channels: int = 64) -> FeatureMaps:
+def constant_maps(count: int, grid: tuple[int, int]) -> FeatureMaps:
     """Maps with one and the same feature everywhere: collapse."""
-    return FeatureMaps([np.ones((*grid, channels), np.float32)] * count)
+    return FeatureMaps([np.ones((*grid, 64), np.float32)] * count)
 
 
-def position_maps(count: int, grid: tuple[int, int], noise: float = 0.01, seed: int = 0) -> FeatureMaps:
+def position_maps(count: int, grid: tuple[int, int]) -> FeatureMaps:
     """Maps that know the place on the grid and nothing of the image."""
     places = np.eye(grid[0] * grid[1], dtype=np.float32).reshape(*grid, -1)
-    rng = np.random.Generator(np.random.Philox(key=[10, seed]))
+    rng = np.random.Generator(np.random.Philox(key=[10, 0]))
     return FeatureMaps(
-        [places + noise * rng.normal(size=places.shape).astype(np.float32) for _ in range(count)]
+        [places + 0.01 * rng.normal(size=places.shape).astype(np.float32) for _ in range(count)]
     )

@@ -12,8 +12,8 @@ from probes.metrics.correspondence import patch_centres
 from tests.probes.truth import true_maps, true_points
 
 
-def tokens(count: int, seed: int, channels: int = 8) -> torch.Tensor:
-    return F.normalize(torch.randn(count, channels, generator=torch.Generator().manual_seed(seed)), dim=-1)
+def tokens(count: int, seed: int) -> torch.Tensor:
+    return F.normalize(torch.randn(count, 8, generator=torch.Generator().manual_seed(seed)), dim=-1)
 
 
 def test_nearest_neighbours_are_the_largest_products_also_over_several_parts() -> None:

@@ -17,7 +17,6 @@ from probes.metrics.pose import (
     auc_statistic,
     camera_centres,
     median_statistic,
-    recall,
     recall_statistic,
     relative_pose_errors,
     rotation_errors,
@@ -142,7 +141,7 @@ def test_nothing_drawn_has_no_score(statistic) -> None:
 
 def test_recall_counts_errors_strictly_below() -> None:
     errors = np.array([1.0, 5.0, 4.999, np.inf, np.nan])
-    assert recall(errors, 5) == pytest.approx(2 / 5)
+    assert recall_statistic(5)(errors, np.ones((1, len(errors)))) == pytest.approx(2 / 5)
     np.testing.assert_allclose(recall_statistic(5)(errors, np.array([[2.0, 1, 1, 0, 0]])), [3 / 4])
 
 

@@ -29,9 +29,9 @@ def task(benchmark: Benchmark) -> PointmapTask:
     )
 
 
-def true_prediction(task: PointmapTask, number: int = 0) -> Prediction:
-    """Exact depths at the grid's points and exact poses."""
-    sequence, side = task.scored.sequences[number], task.config.resolution
+def true_prediction(task: PointmapTask) -> Prediction:
+    """Of the first sequence: exact depths at the grid's points and exact poses."""
+    sequence, side = task.scored.sequences[0], task.config.resolution
     poses = np.stack([task.frames.pose(index) for index in sequence.frames])
     depth = task.cloud(sequence).depth.reshape(-1, side, side)
     return Prediction(world_to_camera=poses, depth=np.where(depth > 0, depth, 1.0))
