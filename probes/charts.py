@@ -1,4 +1,4 @@
-"""Small charts as SVG text: lines with bands, and intervals in rows. No library, no network, no style sheet needed.
+"""Small charts as SVG text: lines with bands, intervals in rows, and bars. No library, network or style sheet needed.
 
 Series are told apart by colour, dash and marker, so that a print in black and white can be read. Text takes its
 colour from the page (``currentColor``). Nothing here knows what the numbers mean.

@@ -1,6 +1,4 @@
-"""Writing files so that a reader only ever sees whole ones: a temporary name beside the target, then a
-rename.
-"""
+"""Files that a reader only ever sees whole: written under a temporary name beside the target, then renamed."""
 
 import os
 from pathlib import Path

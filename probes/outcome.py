@@ -1,4 +1,4 @@
-"""What comes out of a run: its units' rows under the names of their tasks and encoders, and pictures of features."""
+"""What comes out of a run: rows of all units under the names of their tasks and encoders, and pictures."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict

@@ -1,7 +1,8 @@
 """Every probe on every data set for every encoder: lists are frozen, features made once, units scored, a page written.
 
 Phase one makes the features of all images that any task reads, all layers in one forward pass, into the cache.
-Phase two scores units from that cache alone, in as many processes as wanted. Nothing here knows what a probe does.
+Phase two scores units from that cache alone, in as many processes as wanted. What is asked is checked by
+`probes.asking`, what comes out is put together by `probes.outcome`. Nothing here knows what a probe does.
 """
 
 import tempfile

@@ -1,6 +1,7 @@
 """One reader a benchmark, each of its real form on disk; the door to all of them is `open_benchmark`.
 
-A reader is a module named as its benchmark, with ``READER``. It knows files and nothing of probes or encoders.
+A reader is a module named as its benchmark, with ``READER`` (see `probes.benchmarks.reader`). It knows files and
+nothing of probes or encoders. The other modules here are what several readers share.
 """
 
 from collections.abc import Sequence

@@ -5,7 +5,7 @@ feature of a point is sampled bilinearly, patches count as standing at their own
 the corners of the grid), what a grid allows at best stands beside every score, and the cosine of corresponding
 features stands beside that of features that do not correspond, because a feature that is the same everywhere is
 perfectly alike and worth nothing. Two readings: ``soft-argmax``, the expectation under a sharp kernel, and
-``argmax``, the most alike patch. Nothing is trained; pairs are those of `probes.matching.matching`.
+``argmax``, the most alike patch. Nothing is trained; pairs are those that `probes.matching.matching` scores.
 """
 
 from collections.abc import Iterator, Mapping, Sequence

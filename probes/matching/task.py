@@ -1,7 +1,7 @@
 """What the probes of pairs share (matching, consistency, two-view pose): their data, lists, facts and columns.
 
-Pairs are chosen by `probes.data.pairs` and trained on by
-`probes.data.training_pairs`; what is read of their features and how it is scored is a probe's own.
+Pairs are chosen by `probes.data.pairs`, those that are trained on by `probes.data.training_pairs`; what is read of
+their features and how it is scored is a probe's own.
 """
 
 import hashlib

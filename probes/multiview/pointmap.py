@@ -1,6 +1,6 @@
 """Point clouds of several views: predicted depths and poses together, against the true cloud.
 
-The multi-view head of `probes.multiview.multiview_pose` gives every frame a depth map and a pose; with the known
+The head that `probes.multiview.multiview_pose` reads too gives every frame a depth map and a pose; with the known
 intrinsics these are points of one world. Predicted and true points of the same pixels are aligned by Sim(3), then
 ICP, and compared both ways: the protocol of Pi3's evaluator, which MuM's figures follow
 (`probes.metrics.point_clouds.PI3_STYLE`). A row is a sequence. Lengths are in the benchmark's unit, or in the

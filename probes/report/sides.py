@@ -1,8 +1,8 @@
-"""Who is drawn how: one style for each encoder all over a page, and grey ones for baselines."""
+"""Who is drawn how and called what: a style for each encoder all over a page, grey baselines, readings in words."""
 
 from collections.abc import Mapping, Sequence
 
-from probes.probe import Metric, Row
+from probes.probe import BASELINE, Metric, Row
 from probes.results.results import Results
 
 
@@ -44,7 +44,7 @@ def reading_name(reading: str) -> str:
         "poselib-linear": "linear probe's matches, PoseLib",
         "opencv-linear": "linear probe's matches, OpenCV",
         "head": "learned head",
-        "baseline": "without features",
+        BASELINE: "without features",
     }.get(reading, reading)
 
 
