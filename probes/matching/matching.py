@@ -118,7 +118,10 @@ class MatchingTask(Task):
             ways = readers[layer]
             for number, pair in enumerate(self.pairs):
                 for way, points in self._predict(pair, ways, layer, scored, device):
-                    rows.append(_columns(pair, layer, way) | self._metrics(points, pair, maps[layer].grid))
+                    columns = pair_columns(
+                        pair, layer=layer, reading=way.reading, position=way.position, seed=way.seed
+                    )
+                    rows.append(columns | self._metrics(points, pair, maps[layer].grid))
                     first = way.seed in (None, self.config.seeds[0]) and way.position == "kept"
                     if layer == layers[-1] and first and way.reading == self.pictured:
                         chosen = shown_points(len(points))
@@ -200,9 +203,9 @@ class MatchingTask(Task):
         own = self._metrics(centres[patch_of(pair.queries, *grid, size)], pair, grid)
         best = self._metrics(centres[patch_of(pair.targets, *grid, size)], pair, grid)
         chance = score_chance(centres, pair.targets, patch=patch_step(grid, size), size=size).to_dict()
-        way = Reader(reading=BASELINE, position="kept", seed=None, project=lambda tokens: tokens)
+        columns = pair_columns(pair, layer=None, reading=BASELINE)
         for name, metrics in (("same position", own), ("chance", chance), ("oracle", best)):
-            yield {"encoder": f"{name} ({grid[0]} x {grid[1]})"} | _columns(pair, None, way) | metrics
+            yield {"encoder": f"{name} ({grid[0]} x {grid[1]})"} | columns | metrics
 
     def _pictured_errors(self, unit: Unit) -> dict[str, float]:
         """Mean error of every pair by what is drawn."""
@@ -287,10 +290,6 @@ def _notes(scored: PairSet, trained: TrainingPairs | None) -> list[str]:
             f"{trained.dropped} training pairs were left out because they show images that are scored."
         )
     return notes
-
-
-def _columns(pair: Pair, layer: int | None, way: Reader) -> Row:
-    return pair_columns(pair, layer=layer, reading=way.reading, position=way.position, seed=way.seed)
 
 
 PROBE = MatchingProbe()

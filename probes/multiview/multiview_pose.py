@@ -23,7 +23,6 @@ from probes.metrics.pose import (
     absolute_trajectory_error,
     auc_statistic,
     camera_centres,
-    recall_statistic,
     relative_pose_errors,
     rotation_errors,
     translation_errors,
@@ -37,6 +36,7 @@ from probes.multiview.task import (
     shared_config,
     why_no_sequences,
 )
+from probes.pose.rows import recall_metric
 from probes.probe import BASELINE, Metric, Probe, Row, Settings, Unit
 
 NO_BASELINE = 1e-6
@@ -192,18 +192,6 @@ def _auc(threshold: int, kind: str) -> Metric:
     )
 
 
-def _share(name: str, column: str, threshold: int) -> Metric:
-    return Metric(
-        name=f"{name}{threshold}",
-        label=f"{name.upper()}@{threshold}°",
-        unit="%",
-        digits=1,
-        scale=100,
-        column=column,
-        statistic=recall_statistic(threshold),
-    )
-
-
 class MultiviewPoseProbe(Probe):
     """See the file's opening."""
 
@@ -214,15 +202,15 @@ class MultiviewPoseProbe(Probe):
     )
     metrics: ClassVar[tuple[Metric, ...]] = (
         _auc(30, "histogram"),
-        _share("rra", "rotation_error", 15),
-        _share("rta", "translation_error", 15),
+        recall_metric("RRA", 15, "rotation_error"),
+        recall_metric("RTA", 15, "translation_error"),
         *(_auc(30, kind) for kind in INTEGRATIONS if kind != "histogram"),
         _auc(15, "histogram"),
         _auc(5, "histogram"),
         *(
-            _share(*which, t)
-            for which in (("rra", "rotation_error"), ("rta", "translation_error"))
-            for t in (5, 30)
+            recall_metric(name, threshold, column)
+            for name, column in (("RRA", "rotation_error"), ("RTA", "translation_error"))
+            for threshold in (5, 30)
         ),
         Metric(name="rotation_error", label="rotation error", unit="°", better="less", digits=1),
         Metric(

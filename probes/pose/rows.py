@@ -125,7 +125,8 @@ def _median(name: str, label: str) -> Metric:
     )
 
 
-def _recall(name: str, threshold: int, column: str) -> Metric:
+def recall_metric(name: str, threshold: int, column: str) -> Metric:
+    """Share of errors below a threshold in degrees, such as RRA@15° of rotation errors."""
     return Metric(
         name=f"{name.lower()}{threshold}",
         label=f"{name}@{threshold}°",
@@ -159,8 +160,8 @@ METRICS: tuple[Metric, ...] = (
     _median("rotation_error", "rotation"),
     _median("translation_error", "translation"),
     _median("translation_error_signed", "signed translation"),
-    *(_recall("RRA", threshold, "rotation_error") for threshold in (5, 15, 30)),
-    *(_recall("RTA", threshold, "translation_error") for threshold in (5, 15, 30)),
+    *(recall_metric("RRA", threshold, "rotation_error") for threshold in (5, 15, 30)),
+    *(recall_metric("RTA", threshold, "translation_error") for threshold in (5, 15, 30)),
     Metric(name="inliers", label="inliers", unit="%", digits=1, scale=100),
 )
 """Of the probe: errors are folded but where called signed; an AUC without a name has the data's own integration."""
