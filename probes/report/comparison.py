@@ -77,8 +77,9 @@ def _table(found: Comparison) -> str:
 def _section(found: Comparison, line: Row, rows: Sequence[Row]) -> str:
     metric = found.metric(line)
     sign = 1 if metric.better == "more" else -1
-    better = sum(sign * row["difference"] > 0 for row in rows)
-    worse = sum(sign * row["difference"] < 0 for row in rows)
+    gains = [row for row in rows if sign * row["difference"] > 0]
+    losses = [row for row in rows if sign * row["difference"] < 0]
+    better, worse = len(gains), len(losses)
     title = f"{found.probes[line['probe']].title} on {short_data(line['data'])}"
     chart = charts.bar_chart(
         [sign * row["difference"] * metric.scale for row in rows],
@@ -88,9 +89,9 @@ def _section(found: Comparison, line: Row, rows: Sequence[Row]) -> str:
         title=f"{title}: differences item by item",
     )
     a, b = map(escape, found.heads)
-    ends = [("best", rows[:SHOWN]), ("worst", rows[max(SHOWN, len(rows) - SHOWN) :][::-1])]
+    ends = [("beats", gains[:SHOWN]), ("falls behind", losses[-SHOWN:][::-1])]
     tables = "".join(
-        f"<div><h5>Where {a} does {name} against {b}</h5>{_items(found, shown_rows, metric)}</div>"
+        f"<div><h5>Where {a} {name} {b} most</h5>{_items(found, shown_rows, metric)}</div>"
         for name, shown_rows in ends
         if shown_rows
     )

@@ -125,7 +125,9 @@ def test_page_needs_nothing_beside_itself_and_shows_both_ends(found: Comparison)
         assert found.probes[line["probe"]].title in html
         assert rows[0]["item"].split("/")[1] in html
     assert html.count('class="chart"') == 2
-    assert "Where new does worst against old" in html
+    assert "Where new beats old most" in html
+    behind = page(compare(side({"x": 1.0}), side({"x": 2.0})))
+    assert "Where A falls behind B most" in behind and "beats" not in behind
 
 
 def test_same_result_twice_has_no_difference() -> None:
