@@ -1,12 +1,14 @@
 """The command line: what it prints, and what it refuses in one sentence with exit code 2."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from probes import asking
 from probes.__main__ import main
 from probes.benchmarks import NAMES
 from probes.units import PROBES
@@ -191,6 +193,36 @@ def test_probe_that_the_data_cannot_feed_says_why(
 ) -> None:
     given = call(tmp_path, f"colmap:{photographs}", "--allow-missing", "--readings", "linear", probe="depth")
     assert "its frames have no depth" in refusal(given, capsys)
+
+
+def test_probe_without_training_data_is_refused_alone_and_noted_among_all(
+    photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = f"colmap:{photographs}"
+    alone = call(tmp_path / "o", data, "--allow-missing", "--readings", "head", probe="multiview_pose")
+    assert "has nothing to train on: name other scenes with --train-data" in refusal(alone, capsys)
+    monkeypatch.setattr(asking, "PROBES", ("matching", "multiview_pose"))
+    assert main(call(tmp_path / "o", data, "--allow-missing", probe="all")) == 0
+    printed = capsys.readouterr().out
+    assert "note: multiview_pose: not scored, because" in printed
+    assert "Dense matching on" in printed
+
+
+def test_data_without_a_pair_are_noted_beside_others_and_refused_alone(
+    rendered: Path, photographs: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    # A model of one photograph can be read and has no pair.
+    single = tmp_path / "single"
+    shutil.copytree(photographs, single)
+    for file in sorted((single / "images" / "left").iterdir())[1:]:
+        file.unlink()
+    given = call(tmp_path / "o", f"colmap:{single}", "--allow-missing")
+    assert "has no pair of views to score" in refusal(given, capsys)
+    assert main([*given, "--data", f"colmap:{single}", str(rendered)]) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "note: matching: not scored, because data" in printed and f"Dense matching on {rendered}" in printed
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "megadepth"])

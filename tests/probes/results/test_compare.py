@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -116,6 +117,21 @@ def test_text_names_scores_and_items(found: Comparison) -> None:
     assert sum("better" in line for line in lines) >= 4
     best = found.leading()[0][1][0]["item"]
     assert any(line.strip().startswith(best) for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("names", "heads"),
+    [
+        (("scores/a", "scores/b/"), ("a", "b")),
+        (("scores/a:run", "scores/a:random:tiny"), ("run", "random:tiny")),
+        (("scores/a:run", "scores/b:run"), ("a:run", "b:run")),
+        (("old/scores", "new/scores"), ("A", "B")),
+    ],
+)
+def test_columns_are_headed_by_what_sets_the_names_apart(
+    found: Comparison, names: tuple[str, str], heads: tuple[str, str]
+) -> None:
+    assert replace(found, names=names).heads == heads
 
 
 def test_page_needs_nothing_beside_itself_and_shows_both_ends(found: Comparison) -> None:
