@@ -293,9 +293,10 @@ def _compare(options: argparse.Namespace) -> int:
 
     probes = {name: probe(name) for name in PROBES}
     found = compare_folders(options.a, options.b, probes)
-    print(json.dumps(found.to_json(), indent=1) if options.json else text(found))
     if options.out:
         write_text(options.out, page(found))
+    print(json.dumps(found.to_json(), indent=1) if options.json else text(found))
+    if options.out:
         print(f"report: {options.out}", file=sys.stderr if options.json else sys.stdout)
     return 0
 

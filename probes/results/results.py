@@ -254,9 +254,11 @@ class Results:
             for task in part.tasks:
                 known = tasks.setdefault((task["probe"], task["data"]), task)
                 if any(known[name] != task[name] for name in ("hash", "config")):
+                    recipe = ", ".join(changed(known["config"], task["config"]))
+                    how = f"by another recipe ({recipe})" if recipe else "on other lists"
                     raise ProbeError(
-                        f"{task['probe']} on {task['data']} was scored on other lists or by another recipe in one "
-                        "of the folders: their scores cannot stand side by side"
+                        f"{task['probe']} on {task['data']} was scored {how} in one of the folders: their scores "
+                        "cannot stand side by side"
                     )
             fresh: dict[tuple[str, str, str], list[Row]] = {}
             for row in part.rows:
