@@ -5,6 +5,7 @@ Phase two scores units from that cache alone, in as many processes as wanted. Wh
 `probes.asking`, what comes out is put together by `probes.outcome`. Nothing here knows what a probe does.
 """
 
+import os
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -108,6 +109,8 @@ def run(
         ProbeError: bad input, in one sentence.
     """
     began = time.monotonic()
+    if out is not None:
+        _check_writable(Path(out))
     if not encoders or not data:
         raise ProbeError("at least one encoder and one data set are needed")
     names = probe_names(probes)
@@ -154,6 +157,13 @@ def run(
             maps = feature_maps(tasks[asked[0].place], entrants, kept)
             results.write(Path(out), report.page(results, exhibits, feature_maps=maps))
     return results
+
+
+def _check_writable(out: Path) -> None:
+    """ProbeError where results could not be written in the end; nothing is made yet."""
+    folder = next(place for place in (out, *out.absolute().parents) if place.exists())
+    if folder.is_dir() and not os.access(folder, os.W_OK):
+        raise ProbeError(f"--out {str(out)!r}: {folder} cannot be written to, choose another folder")
 
 
 @contextmanager

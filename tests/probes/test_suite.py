@@ -120,6 +120,16 @@ def test_other_configuration_is_refused_and_forced(rendered: Path, tmp_path: Pat
     assert len(score(rendered, tmp_path / "cache", out=out, items=6, force=True).rows) < len(first.rows)
 
 
+def test_results_that_could_not_be_written_are_refused_at_once(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Root may write anywhere, so the answer of the system is what is changed.
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(ProbeError, match="cannot be written to, choose another folder"):
+        score(rendered, tmp_path / "cache", out=tmp_path / "a" / "b")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_damaged_unit_is_scored_again(rendered: Path, tmp_path: Path) -> None:
     first = score(rendered, tmp_path)
     for unit in (tmp_path / "units").iterdir():
