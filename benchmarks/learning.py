@@ -222,6 +222,8 @@ def score(
         data,
         train_data=train_data,
         out=folder / "probes",
+        preset="small",
+        items=384,
         size=size,
         readings=("knn", "linear"),
         progress=True,

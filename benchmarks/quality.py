@@ -157,6 +157,8 @@ def score(
             [f"{labels[key]}={file}" for key, file in chosen.items()],
             [str(data)],
             out=folder / f"probes-{reading}",
+            preset="small",
+            items=384,
             size=SIZE,
             readings=(reading,),
             force=True,
