@@ -63,7 +63,9 @@ def _counts(task: Mapping[str, Any]) -> str:
     known = task["facts"]
 
     def of(name: str, noun: str) -> str:
-        return f"{known[name]:,} {plural(known[name], noun)}" if isinstance(known.get(name), int) else ""
+        # No scenes: nothing is resampled, as where time is measured.
+        count = known.get(name)
+        return f"{count:,} {plural(count, noun)}" if isinstance(count, int) and count else ""
 
     counted = [text for text in (of("scenes", "scene"), of("images", "image")) if text]
     text = of("items", "scored item") + (f" from {' and '.join(counted)}" if counted else "")
