@@ -10,6 +10,7 @@ from probes.data.frames import Benchmark
 from probes.encoders.entrants import Entrant
 from probes.errors import ProbeError, Unfed, nearest
 from probes.probe import Probe, Settings, Task
+from probes.results.results import versions
 from probes.units import PROBES, Place, code_hash, open_task, probe, training_part
 
 SMALLEST = 16
@@ -127,7 +128,7 @@ def identity_of(
     return {
         "base": base,
         "code": code_hash(),
-        "torch": torch.__version__,
+        "versions": versions(),
         "device": device.type,
         "config": asdict(settings),
         "encoders": [

@@ -113,10 +113,12 @@ def run(
         _check_writable(Path(out))
     if not encoders or not data:
         raise ProbeError("at least one encoder and one data set are needed")
+    if any(seed < 0 for seed in seeds or ()):
+        raise ProbeError(f"seeds are numbers from 0, not {' '.join(map(str, seeds))}")
     names = probe_names(probes)
     check_readings(readings, names)
     places = [torch.device(device) for device in devices]
-    opened = [open_benchmark(spec, allow_missing=allow_missing) for spec in data]
+    opened = [open_benchmark(spec, allow_missing=allow_missing) for spec in dict.fromkeys(data)]
     scored = [found for found in opened if found.test is not None]
     if not scored:
         raise ProbeError(f"data {data[0]!r} only has a training part: name it with --train-data")
@@ -126,7 +128,7 @@ def run(
         fit=fit,
         preset=preset,
         layers=layers if isinstance(layers, str) else tuple(layers),
-        seeds=tuple(seeds) if seeds else ((0,) if preset == "small" else (0, 1, 2)),
+        seeds=tuple(dict.fromkeys(seeds)) if seeds else ((0,) if preset == "small" else (0, 1, 2)),
         items=items,
         readings=tuple(readings) if readings else None,
     )
@@ -221,7 +223,7 @@ def _units(
                 )
                 bar.update()
     waiting = [job for name, job in todo.items() if name not in timed]
-    for job in score_all(waiting, cache, devices, workers):
+    for job in score_all(waiting, cache, devices, workers, progress=progress):
         bar.update()
         bar.set_postfix_str(f"{job.place.probe} of {job.sheet.spec if job.sheet else 'baselines'}")
     bar.close()

@@ -32,6 +32,7 @@ from probes.errors import ProbeError, nearest
 from probes.files import write_whole
 from probes.probe import Probe, Settings, Task, Unit
 from probes.results.files import identity_hash
+from probes.results.results import versions
 
 PROBES: Mapping[str, str] = {
     "matching": "probes.matching.matching",
@@ -102,7 +103,9 @@ def training_part(specs: tuple[str, ...], *, allow_missing: bool) -> Benchmark |
     if len(found) < 2:
         return replace(found[0], train=found[0].train or found[0].test) if found else None
     train = join_lists([(part.spec, part.train or part.test) for part in found])
-    return replace(found[0], spec=" ".join(specs), train=train)
+    # Class ids that mean different things in different data must not be trained on as one.
+    classes = found[0].classes if len({part.classes for part in found}) == 1 else ()
+    return replace(found[0], spec=" ".join(specs), train=train, classes=classes)
 
 
 @lru_cache(maxsize=32)
@@ -139,7 +142,7 @@ def unit_key(
         {
             "probe": place.probe,
             "code": code_hash(),
-            "torch": torch.__version__,
+            "versions": versions(),
             "device": device.type,
             "config": asdict(probe(place.probe).config(benchmark, place.settings)),
             "data": [place.data, benchmark.test.hash if benchmark.test else None],
@@ -180,7 +183,7 @@ def write_unit(path: Path, unit: Unit) -> None:
         raise ProbeError(f"the cache {path.parent} cannot be written ({error}): choose another") from error
 
 
-def score(job: Job, cache: Path, device: torch.device, *, progress: bool = False) -> Unit:
+def score(job: Job, cache: Path, device: torch.device, *, progress: bool = False) -> None:
     """Score one unit from the feature cache and keep it. Raises ProbeError."""
     with one_thread(device):
         task = open_task(job.place)
@@ -192,7 +195,6 @@ def score(job: Job, cache: Path, device: torch.device, *, progress: bool = False
             more = {"base": base} if (base := _base_maps(job, task, maps, cache)) else {}
             unit = task.score(job.sheet, maps, device, progress=progress, **more)
     write_unit(unit_path(cache, job.key), unit)
-    return unit
 
 
 def _base_maps(
@@ -207,18 +209,23 @@ def _base_maps(
 
 
 def score_all(
-    jobs: Sequence[Job], cache: Path, devices: Sequence[torch.device], workers: int
+    jobs: Sequence[Job],
+    cache: Path,
+    devices: Sequence[torch.device],
+    workers: int,
+    *,
+    progress: bool = False,
 ) -> Iterator[Job]:
-    """Score units, in this process or in several; each is yielded when it is kept."""
+    """Score units, in this process (with a bar for each) or in several; each is yielded when it is kept."""
     if workers == 1 or len(jobs) < 2:
         for job in jobs:
-            score(job, cache, devices[0])
+            score(job, cache, devices[0], progress=progress)
             yield job
         return
     # Forked copies of a process with threads may hang, and CUDA cannot be forked.
     with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
         waiting = {
-            pool.submit(_score_quietly, job, cache, str(devices[number % len(devices)])): job
+            pool.submit(score, job, cache, devices[number % len(devices)]): job
             for number, job in enumerate(jobs)
         }
         try:
@@ -232,10 +239,6 @@ def score_all(
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-
-
-def _score_quietly(job: Job, cache: Path, device: str) -> None:
-    score(job, cache, torch.device(device))
 
 
 @contextmanager

@@ -130,6 +130,15 @@ def test_results_that_could_not_be_written_are_refused_at_once(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_units_of_other_library_versions_are_not_taken(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    score(rendered, tmp_path)
+    monkeypatch.setattr("probes.units.versions", lambda: {"poselib": "another"})
+    score(rendered, tmp_path)
+    assert len(list((tmp_path / "units").iterdir())) == 6
+
+
 def test_damaged_unit_is_scored_again(rendered: Path, tmp_path: Path) -> None:
     first = score(rendered, tmp_path)
     for unit in (tmp_path / "units").iterdir():
@@ -158,6 +167,7 @@ def test_probe_that_the_data_cannot_feed_is_refused_by_name_and_noted_among_all(
         ({"probes": []}, "no probe is named"),
         ({"readings": ["lineer"]}, "unknown reading 'lineer'; did you mean 'linear'"),
         ({"size": 8}, "at least 16"),
+        ({"seeds": (0, -1)}, "seeds are numbers from 0"),
         ({"train_data": ["nowhere"]}, "no such folder"),
         ({"layers": (13,)}, "has layers 1 to"),
     ],
